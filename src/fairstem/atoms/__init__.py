@@ -1,0 +1,1 @@
+"""Atom columns: find, refine, lattice, bonds."""

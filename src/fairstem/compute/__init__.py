@@ -1,0 +1,1 @@
+"""How things run: blocks, devices, progress."""

@@ -1,0 +1,1 @@
+"""The registry of real, licensed sample files."""

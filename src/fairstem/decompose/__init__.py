@@ -1,0 +1,4 @@
+"""Tucker decomposition, rank selection, unmixing, clustering.
+
+Nothing is built here yet; the public names will come as `docs/architecture.md` describes.
+"""
