@@ -1,1 +1,5 @@
-"""The registry of real, licensed sample files."""
+"""The registry of real, licensed sample files: found locally or downloaded, checked by hash."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
 """The one door: HyperSpy signal, numpy or dask array in, the same kind out."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
