@@ -1,1 +1,5 @@
-"""Forward models: ground truth."""
+"""Forward models: crystals, columns, noise, scan distortion, and named phantoms with their truth."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
