@@ -1,17 +1,18 @@
 """Measure child processes: CPU seconds, wall seconds and peak memory.
 
 Everything that is measured runs in a process of its own, so that one measurement can't warm up,
-or hold memory for, the next. This module stays light (standard library only): on Linux the peak
-memory of a child counts what its parent held when it was started.
+or hold memory for, the next. A bare interpreter starts the process and reads its accounts: on Linux the
+peak memory of a child counts what its parent held when it was started.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,28 +38,36 @@ class Cost:
     peak_mb: float
 
 
+LAUNCHER = """
+import json, os, sys, time
+began = time.perf_counter()
+pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
+_, status, used = os.wait4(pid, 0)
+wall = time.perf_counter() - began
+unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
+record = [os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, wall, used.ru_maxrss * unit / 1e6]
+with open(sys.argv[1], "w") as out:
+    json.dump(record, out)
+"""
+
+
 def measure(arguments: Sequence[str], python: Path | str = sys.executable) -> Cost:
     """Run ``python *arguments`` from the root of the project and return what it cost."""
-    environment = os.environ | ONE_THREAD | {"MPLBACKEND": "Agg"}
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [str(python), *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    output = process.stdout.read() if process.stdout else b""
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.stdout:
-        process.stdout.close()
-    if process.returncode:
-        tail = "\n".join(output.decode(errors="replace").splitlines()[-15:])
-        raise WorkerError(f"{' '.join(arguments)} ended with {process.returncode}:\n{tail}")
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, KiB elsewhere
-    return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss * unit / 1e6)
+    with tempfile.TemporaryDirectory() as folder:
+        accounts = Path(folder) / "accounts.json"
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", LAUNCHER, str(accounts), str(python), *arguments],
+            cwd=ROOT,
+            env=os.environ | ONE_THREAD | {"MPLBACKEND": "Agg"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        code, cpu, wall, peak = json.loads(accounts.read_text()) if accounts.exists() else (1, 0.0, 0.0, 0.0)
+    if code:
+        tail = "\n".join(done.stdout.decode(errors="replace").splitlines()[-15:])
+        raise WorkerError(f"{' '.join(arguments)} ended with {code}:\n{tail}")
+    return Cost(cpu, wall, peak)
 
 
 def median_cost(arguments: Sequence[str], repeats: int, python: Path | str = sys.executable) -> Cost:
