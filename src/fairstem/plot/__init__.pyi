@@ -1,0 +1,33 @@
+from . import numbers as numbers
+from . import report as report
+from . import style as style
+from ._bonds import bonds as bonds
+from ._columns import columns as columns
+from ._displacement import displacement as displacement
+from ._distributions import error_bars as error_bars
+from ._distributions import histogram as histogram
+from ._image import image as image
+from ._image import residual as residual
+from ._image import scale_bar as scale_bar
+from ._lattice import lattice as lattice
+from .report import Report as Report
+from .style import figure as figure
+from .style import to_png as to_png
+
+__all__ = [
+    "Report",
+    "bonds",
+    "columns",
+    "displacement",
+    "error_bars",
+    "figure",
+    "histogram",
+    "image",
+    "lattice",
+    "numbers",
+    "report",
+    "residual",
+    "scale_bar",
+    "style",
+    "to_png",
+]
