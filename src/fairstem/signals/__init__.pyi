@@ -1,5 +1,8 @@
 from .axes import Axis as Axis
 from .axes import normalise_unit as normalise_unit
+from .calibration import check_signal as check_signal
+from .counting import Counting as Counting
+from .counting import judge_counts as judge_counts
 from .door import Opened as Opened
 from .door import open_data as open_data
 from .findings import Finding as Finding
@@ -10,14 +13,21 @@ from .image_check import validate_image as validate_image
 from .provenance import Step as Step
 from .provenance import sha256 as sha256
 from .provenance import steps_of as steps_of
+from .reading import load as load
+from .summary import describe as describe
 
 __all__ = [
     "Axis",
+    "Counting",
     "Finding",
     "ImageCheck",
     "Opened",
     "Step",
+    "check_signal",
+    "describe",
     "find_saturation",
+    "judge_counts",
+    "load",
     "normalise_unit",
     "open_data",
     "sha256",

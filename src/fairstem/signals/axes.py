@@ -119,8 +119,8 @@ class Axis:
 
     Examples
     --------
-    >>> Axis("x", 512, 0.1, units="Å").scale_nm
-    0.01
+    >>> Axis("x", 512, 0.5, units="µm").scale_nm
+    500.0
     """
 
     name: str

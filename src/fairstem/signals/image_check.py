@@ -185,8 +185,8 @@ def _findings(values: NDArray[np.float64], dtype: np.dtype[Any], name: str) -> l
     if top is not None:
         fraction, level = top
         message = (
-            f"{100 * fraction:.2g} % of the pixels of {name} pile up at the maximum {level:g}: the detector or the "
-            "conversion was saturated, heights and widths there are wrong"
+            f"{100 * fraction:.2g} % of the pixels of {name} pile up at the maximum {level:g}: the detector "
+            "or the conversion was saturated, heights and widths there are wrong"
         )
         findings.append(Finding("saturated", "warning", message, given=f"maximum {level:g}"))
     negative = int((values < 0).sum())
