@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from fairstem.errors import DataError
+from fairstem.metrics._peaks import peak_table
 
 __all__ = ["PARAMETERS", "cramer_rao"]
 
@@ -84,10 +85,10 @@ def cramer_rao(
     >>> image = 5.0 * np.exp(-((y - 31.0) ** 2 + (x - 32.0) ** 2) / (2 * 3.5**2))
     >>> column = pd.DataFrame({"y": [31.0], "x": [32.0], "height": [5.0], "width": [3.5]})
     >>> bound = cramer_rao(column, image)
-    >>> round(bound["sd_y"][0], 3), round(3.5 / np.sqrt(image.sum()), 3)
+    >>> round(float(bound["sd_y"][0]), 3), round(float(3.5 / np.sqrt(image.sum())), 3)
     (0.178, 0.178)
     """
-    table = _model_table(columns)
+    table = peak_table(columns)
     names = _free_parameters(free)
     image = _expected_image(expected)
     if not (math.isfinite(readout) and readout >= 0 and radius > 0):
@@ -126,28 +127,6 @@ def _expected_image(expected: npt.ArrayLike) -> Floats:
     return image
 
 
-def _model_table(columns: pd.DataFrame) -> Floats:
-    """Return (n, 8): y, x, height, width, precision matrix (yy, yx, xx), longest sigma."""
-    missing = [name for name in ("y", "x", "height", "width") if name not in columns]
-    if missing:
-        raise DataError(f"columns lacks {', '.join(missing)}", needed="y, x, height, width", todo="add them")
-    n = len(columns)
-    y, x, height, width = (columns[name].to_numpy(np.float64) for name in ("y", "x", "height", "width"))
-    ratio = columns["ellipticity"].to_numpy(np.float64) if "ellipticity" in columns else np.ones(n)
-    angle = columns["angle"].to_numpy(np.float64) if "angle" in columns else np.zeros(n)
-    table = np.stack([y, x, height, width, ratio, angle], axis=1)
-    if not np.isfinite(table).all() or (n and min(width.min(), ratio.min()) <= 0):
-        raise DataError(
-            "columns has non-finite values or a width that is not positive", todo="drop those rows"
-        )
-    long2, short2 = width**2 * ratio, width**2 / ratio
-    cos, sin = np.cos(angle), np.sin(angle)
-    a_yy, a_xx = sin**2 / long2 + cos**2 / short2, cos**2 / long2 + sin**2 / short2
-    a_yx = sin * cos * (1 / long2 - 1 / short2)
-    longest = np.sqrt(np.maximum(long2, short2))
-    return np.ascontiguousarray(np.stack([y, x, height, width, a_yy, a_yx, a_xx, longest], axis=1))
-
-
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _gradient(peak: Floats, row: int, col: int, out: Floats) -> float:
     """Write d model / d (y, x, height, width, background) of one column; return its squared distance."""
@@ -158,7 +137,7 @@ def _gradient(peak: Floats, row: int, col: int, out: Floats) -> float:
     shape = math.exp(-0.5 * q)
     value = peak[2] * shape
     out[0], out[1], out[2], out[3], out[4] = value * along_y, value * along_x, shape, value * q / peak[3], 1.0
-    return q
+    return float(q)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -258,7 +237,7 @@ def _invert(fisher: Floats) -> Floats:
     lost = np.einsum("nij,nj->ni", vectors**2, ~np.isfinite(inverse)) > 1e-9
     covariance *= scale[:, :, None] * scale[:, None, :]
     np.einsum("nii->ni", covariance)[lost | ~usable] = np.inf
-    return covariance
+    return np.asarray(covariance)
 
 
 def _bound_table(covariance: Floats, names: tuple[str, ...], index: pd.Index) -> pd.DataFrame:

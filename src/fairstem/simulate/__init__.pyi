@@ -1,9 +1,65 @@
+from ._phantoms import Phantom as Phantom
+from ._phantoms import phantom as phantom
+from ._phantoms import phantoms as phantoms
+from .backgrounds import AmorphousBackground as AmorphousBackground
+from .backgrounds import RampBackground as RampBackground
+from .backgrounds import StepBackground as StepBackground
+from .defects import add_interstitials as add_interstitials
+from .defects import dislocate as dislocate
+from .defects import displace_columns as displace_columns
+from .defects import join_grains as join_grains
+from .defects import remove_columns as remove_columns
+from .defects import scale_columns as scale_columns
+from .defects import strain_columns as strain_columns
 from .lattices import ProjectedCell as ProjectedCell
 from .lattices import Site as Site
+from .lattices import bravais_cell as bravais_cell
+from .lattices import cspbbr3 as cspbbr3
+from .lattices import fcc110 as fcc110
+from .lattices import fcc111 as fcc111
+from .lattices import graphene as graphene
+from .lattices import silicon110 as silicon110
+from .lattices import square as square
+from .lattices import srtio3 as srtio3
+from .lattices import ws2 as ws2
+from .nanoparticle import fcc_particle as fcc_particle
+from .nanoparticle import nanoparticle_columns as nanoparticle_columns
 from .noise import add_noise as add_noise
-from .phantoms import Phantom as Phantom
-from .phantoms import phantom as phantom
-from .phantoms import phantoms as phantoms
 from .render import render_columns as render_columns
+from .scan import RowDistortion as RowDistortion
+from .scan import ScanDistortion as ScanDistortion
+from .scan import recorded_positions as recorded_positions
 
-__all__ = ["Phantom", "ProjectedCell", "Site", "add_noise", "phantom", "phantoms", "render_columns"]
+__all__ = [
+    "AmorphousBackground",
+    "Phantom",
+    "ProjectedCell",
+    "RampBackground",
+    "RowDistortion",
+    "ScanDistortion",
+    "Site",
+    "StepBackground",
+    "add_interstitials",
+    "add_noise",
+    "bravais_cell",
+    "cspbbr3",
+    "dislocate",
+    "displace_columns",
+    "fcc110",
+    "fcc111",
+    "fcc_particle",
+    "graphene",
+    "join_grains",
+    "nanoparticle_columns",
+    "phantom",
+    "phantoms",
+    "recorded_positions",
+    "remove_columns",
+    "render_columns",
+    "scale_columns",
+    "silicon110",
+    "square",
+    "srtio3",
+    "strain_columns",
+    "ws2",
+]
