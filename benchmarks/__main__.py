@@ -31,6 +31,8 @@ def main() -> None:
         tables.save(topic, module.TITLE, made, tables.versions(*module.PACKAGES))
         print(f"   {time.perf_counter() - began:.0f} s\n", flush=True)
     tables.PAGE.write_text(tables.render(order=TOPICS), encoding="utf-8")
+    readme = tables.insert_summary(tables.README.read_text(encoding="utf-8"), tables.summary(order=TOPICS))
+    tables.README.write_text(readme, encoding="utf-8")
     print(f"{tables.PAGE}")
 
 

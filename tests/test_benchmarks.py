@@ -11,6 +11,12 @@ def test_results_page_equals_what_the_stored_results_generate():
     assert tables.PAGE.read_text(encoding="utf-8") == tables.render(order=TOPICS)
 
 
+def test_numbers_of_the_readme_are_those_of_the_stored_results():
+    readme = tables.README.read_text(encoding="utf-8")
+    assert all(mark in readme for mark in tables.MARKS)
+    assert readme == tables.insert_summary(readme, tables.summary(order=TOPICS))
+
+
 @pytest.mark.parametrize("topic", TOPICS)
 def test_topic_has_title_packages_and_run(topic):
     module = importlib.import_module(f"benchmarks.{topic}")

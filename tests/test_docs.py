@@ -1,0 +1,70 @@
+"""What the documents show runs and is complete."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fairstem import simulate
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+MARKED = re.compile(r"<!-- (run|not run: [^>]+) -->\n```(python|sh)\n(.*?)```", re.DOTALL)
+
+
+def blocks():
+    return MARKED.findall(README.read_text(encoding="utf-8"))
+
+
+def test_every_block_of_the_readme_says_whether_it_is_run():
+    fences = re.findall(r"^```(?:python|sh)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(fences) == len(blocks())
+    assert {"python", "sh"} <= {language for mark, language, _ in blocks() if mark == "run"}
+
+
+def test_readme_runs_from_top_to_bottom(tmp_path):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "MPLBACKEND": "Agg"}
+    for mark, language, text in blocks():
+        if mark != "run":
+            continue
+        command = ["sh", "-euc", text] if language == "sh" else [sys.executable, "-c", text]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+
+
+def test_page_on_simulation_lists_every_phantom():
+    page = (ROOT / "docs" / "simulate.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z0-9-]+)` \| (.*) \|$", page, re.MULTILINE)
+    known = simulate.phantoms()
+    assert listed == list(zip(known["name"], known["line"], strict=True))
+
+
+@pytest.mark.parametrize("page", ["simulate.md", "reading.md", "atoms.md"])
+def test_names_in_code_font_exist(page):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    for package, name in re.findall(
+        r"`(?:fairstem|fs)?\.?(simulate|metrics|atoms|signals|data)\.(\w+)", text
+    ):
+        module = importlib.import_module(f"fairstem.{package}")
+        assert hasattr(module, name), f"fairstem.{package}.{name}"
+
+
+def test_examples_of_the_architecture_page_name_real_modules():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for package in re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE):
+        importlib.import_module(f"fairstem.{package}")
+
+
+def test_exit_codes_of_the_conventions_page_are_those_of_the_command_line():
+    outcome = importlib.import_module("fairstem.cli.outcome")
+    text = (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8")
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+    names = ("OK", "BUG", "USAGE", "INPUT", "DATA", "OUTPUT", "INTERRUPTED")
+    assert listed == {getattr(outcome, name) for name in names}
