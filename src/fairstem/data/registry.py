@@ -112,7 +112,7 @@ def record(name: str) -> Record:
         return _registry()[name]
     except KeyError:
         near = difflib.get_close_matches(name, _registry(), n=3, cutoff=0.4)
-        todo = f"did you mean {', '.join(near)}?" if near else ""
+        todo = f"perhaps {' or '.join(near)} was meant" if near else ""
         raise DataError(
             f"there is no sample file {name!r}",
             needed="a name of fairstem.data.records()",

@@ -7,6 +7,7 @@ files, NumPy archives, Atomap lattices, fpd scans. Fitted positions in them go t
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from fairstem.errors import FileFormatError
 
-__all__ = ["known_extensions", "own_readers", "sniff_hdf5"]
+__all__ = ["check_complete", "known_extensions", "own_readers", "sniff_hdf5"]
 
 
 def known_extensions() -> dict[str, list[str]]:
@@ -84,6 +85,42 @@ def sniff_hdf5(path: Path) -> tuple[str, str]:
     )
 
 
+def check_complete(path: Path) -> None:
+    """Compare a file's size with what its header promises, where a lazy reader would notice only later.
+
+    Parameters
+    ----------
+    path
+        The file; formats other than Bruker's ``.bcf`` and JEOL's ``.pts`` are left to their readers.
+
+    Raises
+    ------
+    FileFormatError
+        The file is shorter than its header says.
+    """
+    extension, size = path.suffix.lower(), path.stat().st_size
+    if extension not in (".bcf", ".pts"):
+        return
+    with path.open("rb") as file:
+        header = file.read(0x150)
+    needed = 0x150
+    if size >= needed and extension == ".bcf" and header.startswith(b"AAMVHFSS"):
+        # a container of equal chunks behind a header of 0x118 bytes
+        (chunk,), (_, _, number) = (
+            struct.unpack_from("<I", header, 0x128),
+            struct.unpack_from("<III", header, 0x140),
+        )
+        needed = 0x118 + chunk * number
+    elif size >= needed and extension == ".pts":
+        needed = sum(struct.unpack_from("<II", header, 28))  # where the events start, and their length
+    if size < needed:
+        raise FileFormatError(
+            f"{path.name} is truncated: {size} bytes",
+            needed=f"the {needed} bytes that its header promises",
+            todo="copy it again from the microscope",
+        )
+
+
 def own_readers() -> Mapping[str, Callable[[Path, bool, str | None], Any]]:
     """Return fairstem's own readers by name; each takes path, lazy and the name of a data set."""
     return {"StatSTEM": _read_mat, "NumPy": _read_npz, "Atomap": _read_atomap, "fpd": _read_fpd}
@@ -96,7 +133,8 @@ def _signal(
     import hyperspy.api as hs
 
     make = {1: hs.signals.Signal1D, 2: hs.signals.Signal2D, 3: hs.signals.Signal1D, 4: hs.signals.Signal2D}
-    signal = make.get(data.ndim, hs.signals.BaseSignal)(np.ascontiguousarray(data), axes=axes)
+    options = {} if axes is None else {"axes": axes}
+    signal = make.get(data.ndim, hs.signals.BaseSignal)(np.ascontiguousarray(data), **options)
     signal.metadata.General.title = title
     signal.original_metadata.add_dictionary(dict(original))
     return signal
@@ -122,7 +160,8 @@ def _pick(arrays: Mapping[str, Any], dataset: str | None, path: Path) -> NDArray
 
 
 def _read_npz(path: Path, lazy: bool, dataset: str | None) -> Any:
-    with np.load(path, allow_pickle=False) as archive:
+    # opened here, because np.load leaves a damaged file open
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         data = _pick(dict(archive), dataset, path)
     signal = _signal(data, str(dataset), {}, None)
     return signal.as_lazy() if lazy else signal
@@ -161,9 +200,9 @@ def _statstem(path: Path, given: Any, output: Any) -> Any:
         named = {"rho": "width", "eta": "height", "volumes": "volume"}
         fitted |= {v: np.atleast_1d(getattr(output, k)) for k, v in named.items() if hasattr(output, k)}
         starts = np.asarray(getattr(given, "coordinates", ()))
-        types = np.atleast_1d(getattr(given, "types", ()))
-        if starts.ndim == 2 and starts.shape[1] > 2 and len(starts) == len(xy) and len(types):
-            fitted["type"] = [str(types[int(i) - 1]) for i in starts[:, 2]]
+        species = np.atleast_1d(getattr(given, "types", ()))
+        if starts.ndim == 2 and starts.shape[1] > 2 and len(starts) == len(xy) and len(species):
+            fitted |= {"species": [str(t) for t in species], "species_index": starts[:, 2].astype(int) - 1}
         original["fitted"] = fitted
     return _signal(image, path.stem, original, _image_axes(image.shape, scale, "Å"))
 

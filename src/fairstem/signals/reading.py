@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import logging
+import traceback
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from fairstem.errors import DataTypeError, FairstemError, FileFormatError, Missi
 from fairstem.signals.axes import axes_of_signal, image_axes
 from fairstem.signals.calibration import check_signal, repair
 from fairstem.signals.findings import Finding, warn_findings
-from fairstem.signals.formats import known_extensions, own_readers, sniff_hdf5
+from fairstem.signals.formats import check_complete, known_extensions, own_readers, sniff_hdf5
 
 __all__ = ["load"]
 
@@ -102,6 +104,7 @@ def load(
     findings: list[Finding] = []
     if reader is None:
         reader, findings = _choose(file, extension)
+    check_complete(file)
     name, loaded, noticed = _read(file, lazy, reader, dataset, options)
     single = not isinstance(loaded, list)
     signals = [loaded] if single else _select(loaded, dataset, file)
@@ -129,11 +132,9 @@ def _existing(path: object) -> Path:
     if not file.exists():
         siblings = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
         near = difflib.get_close_matches(file.name, siblings, n=2)
-        todo = (
-            f"did you mean {' or '.join(near)}?"
-            if near
-            else f"check the name; the folder is {file.parent.resolve()}"
-        )
+        todo = f"check the name; the folder is {file.parent.resolve()}"
+        if near:
+            todo = f"perhaps {' or '.join(near)} was meant"
         raise FileFormatError(f"{file} does not exist", needed="an existing file", todo=todo)
     if file.is_dir():
         if file.suffix.lower().lstrip(".") in _FOLDER_FORMATS:
@@ -235,6 +236,7 @@ def _read(
         given = f"reading {file.name} needs a package that is not installed: {error}"
         raise MissingDependencyError(given, todo=todo) from error
     except Exception as error:  # readers fail in every way there is; the cause stays attached
+        _release(error)
         raise _unreadable(file, error) from error
     return (reader or "") if own is not None else reader or _plugin_name(loaded), loaded, noticed
 
@@ -244,6 +246,16 @@ def _hyperspy_load(file: Path, lazy: bool, reader: str | None, options: dict[str
 
     # the brackets of a file name are no pattern
     return hs.load(str(file), lazy=lazy, file_format=reader, escape_square_brackets=True, **options)
+
+
+def _release(error: BaseException) -> None:
+    """Close the files that a failed reader left open: they hang on the local variables of its traceback."""
+    with _quiet():
+        cause: BaseException | None = error
+        while cause is not None:
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__cause__ or cause.__context__
+        gc.collect()
 
 
 def _unreadable(file: Path, error: Exception) -> FileFormatError:

@@ -28,7 +28,7 @@ def describe(data: Any) -> dict[str, Any]:
     -------
     dict
         ``title``, ``kind`` (guessed: image, image series, spectrum image, 4D scan, ...), ``shape``,
-        ``dtype``, ``axes``, ``pixel_size_nm``, ``lazy``, ``chunks`` (of lazy data), ``bytes`` (when dense in memory),
+        ``dtype``, ``axes``, ``pixel_size_nm``, ``lazy``, ``chunks`` (of lazy data), ``bytes`` (when dense),
         ``values`` (min, max, mean; None for lazy data), ``counts`` (True, False, None for unknown),
         ``counts_per_position`` (mean per pixel of an image, per spectrum or per pattern of a scan, when the
         values are counts: the dose if the detector counts electrons), ``beam_energy_kev``, ``findings`` and
