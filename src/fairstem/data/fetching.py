@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fairstem.data.registry import Record, record
-from fairstem.errors import DataError
+from fairstem.errors import DataError, OutputError
 
 __all__ = ["available", "fetch"]
 
@@ -151,17 +151,23 @@ def _carve(source: Path, wanted: Record) -> Path:
 
     raw = np.fromfile(source, dtype="<u2", count=_FRAME_SHAPE[0] * _FRAME_SHAPE[1], offset=_FRAME_START)
     frame = np.ascontiguousarray(raw.reshape(_FRAME_SHAPE)[::-1])
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / wanted.name
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")  # renamed when complete: never half a file
+    target = cache_folder() / wanted.name
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        tifffile.imwrite(part, frame)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-    if _hash(target, wanted) != wanted.sha256:
-        raise _wrong_hash(target, wanted)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            tifffile.imwrite(part, frame)
+            if _hash(part, wanted) != wanted.sha256:
+                raise _wrong_hash(part, wanted)
+            part.replace(target)  # complete and checked: never half a file, never a wrong one
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{target} can't be written: {error.strerror or error}",
+            needed="a cache folder with 2 MB of space",
+            todo=f"set {_VARIABLE} to a folder that holds {wanted.name}, or XDG_CACHE_HOME to a writable one",
+        ) from error
     return target
 
 
