@@ -3,8 +3,10 @@
 import importlib
 import sys
 
+import numpy as np
 import pytest
 from benchmarks import TOPICS, harness, tables
+from benchmarks.workers import count_columns as count
 
 
 def test_results_page_equals_what_the_stored_results_generate():
@@ -50,3 +52,23 @@ def test_peak_memory_counts_what_a_process_held():
 def test_failed_process_says_what_it_wrote():
     with pytest.raises(harness.WorkerError, match="ZeroDivisionError"):
         harness.measure(["-c", "1 / 0"])
+
+
+def square(n=9, a=10.0):
+    """Columns of a square lattice, its vectors, and the test for the interior."""
+    where = np.stack(np.meshgrid(np.arange(n), np.arange(n), indexing="ij"), -1).reshape(-1, 2) * a + 5
+    return where, np.array([[0.0, a], [a, 0.0]]), count.border((n * a, n * a), 6.0)
+
+
+def test_complete_lattice_has_no_holes_no_duplicates_no_strays():
+    where, vectors, inside = square()
+    assert len(count.holes(where, vectors, inside)) == 0
+    assert count.duplicates(where) == count.strays(where, vectors, inside) == 0
+
+
+def test_hole_duplicate_and_stray_are_counted():
+    where, vectors, inside = square()
+    without = np.delete(where, 40, axis=0)
+    assert count.holes(without, vectors, inside) == pytest.approx(where[40:41])
+    assert count.duplicates(np.vstack([where, where[40] + 2])) == 1
+    assert count.strays(np.vstack([where, where[40] + 5]), vectors, inside) == 1
