@@ -103,17 +103,32 @@ def nanoparticle_columns(
         `species`, `atoms`, `place` ("bulk", "edge", "corner"), `neighbours`, `contraction_pm`,
         and the planted `shift_y, shift_x` in px.
 
+    Raises
+    ------
+    DataError
+        Unknown zone, no atoms, or a length or range that makes no sense.
+
     Notes
     -----
     Corner columns have at most half the neighbours of a bulk column within 1.2 bond lengths.
+    Cost: ``O(n log n)``.
+
+    Examples
+    --------
+    >>> table = nanoparticle_columns(fcc_particle(3.0), 0.015, (128.0, 128.0), seed=1)
+    >>> table["place"].value_counts().to_dict()
+    {'bulk': 75, 'edge': 28, 'corner': 6}
     """
     if zone not in _AXES:
         raise DataError(f"zone is {zone!r}", needed="'110' or '100'")
     low, high = contraction_pm
     if not 0 <= low <= high:
         raise DataError(f"contraction_pm is {contraction_pm}", needed="0 <= low <= high in pm")
-    projected = (atoms @ _AXES[zone].T)[:, :2]
-    unique, count = np.unique(np.round(projected, 6), axis=0, return_counts=True)
+    if not (math.isfinite(pixel_size_nm) and pixel_size_nm > 0 and width_nm > 0):
+        raise DataError(
+            f"pixel_size_nm {pixel_size_nm}, width_nm {width_nm}", needed="positive lengths in nm"
+        )
+    unique, count = _project(np.asarray(atoms, dtype=np.float64), zone)
     tree = cKDTree(unique)
     bond = float(np.median(tree.query(unique, k=2)[0][:, 1])) if len(unique) > 1 else 1.0
     near = [[k for k in group if k != n] for n, group in enumerate(tree.query_ball_point(unique, 1.2 * bond))]
@@ -139,6 +154,15 @@ def nanoparticle_columns(
             "shift_x": moved[:, 1],
         }
     )
+
+
+def _project(atoms: Floats, zone: str) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Return the distinct positions (n, 2) in nm of the atoms along the beam, and how many share each."""
+    if atoms.ndim != 2 or atoms.shape[1] != 3 or not len(atoms) or not np.isfinite(atoms).all():
+        raise DataError(f"atoms has shape {atoms.shape}", needed="(n, 3) in nm, finite, n >= 1")
+    projected = (atoms @ _AXES[zone].T)[:, :2]
+    _, first, count = np.unique(np.round(projected, 5), axis=0, return_index=True, return_counts=True)
+    return projected[first], count
 
 
 def _places(number: npt.NDArray[np.int64]) -> list[str]:
