@@ -5,12 +5,12 @@ from .backgrounds import AmorphousBackground as AmorphousBackground
 from .backgrounds import RampBackground as RampBackground
 from .backgrounds import StepBackground as StepBackground
 from .defects import add_interstitials as add_interstitials
-from .defects import dislocate as dislocate
 from .defects import displace_columns as displace_columns
-from .defects import join_grains as join_grains
 from .defects import remove_columns as remove_columns
 from .defects import scale_columns as scale_columns
-from .defects import strain_columns as strain_columns
+from .deformations import dislocate as dislocate
+from .deformations import join_grains as join_grains
+from .deformations import strain_columns as strain_columns
 from .lattices import ProjectedCell as ProjectedCell
 from .lattices import Site as Site
 from .lattices import bravais_cell as bravais_cell

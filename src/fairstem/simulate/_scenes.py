@@ -15,13 +15,11 @@ from fairstem.simulate import lattices
 from fairstem.simulate.backgrounds import AmorphousBackground, RampBackground, StepBackground
 from fairstem.simulate.defects import (
     add_interstitials,
-    dislocate,
     displace_columns,
-    join_grains,
     remove_columns,
     scale_columns,
-    strain_columns,
 )
+from fairstem.simulate.deformations import dislocate, join_grains, strain_columns
 from fairstem.simulate.nanoparticle import fcc_particle, nanoparticle_columns
 
 __all__ = ["SCENES", "Scene", "View"]

@@ -1,4 +1,4 @@
-"""Defects planted in a table of columns: vacancies, shifts, strain, dislocations, grain boundaries."""
+"""Point defects planted in a table of columns: vacancies, interstitials, shifts, half columns."""
 
 from __future__ import annotations
 
@@ -11,15 +11,7 @@ from scipy.spatial import Voronoi, cKDTree
 
 from fairstem.errors import DataError
 
-__all__ = [
-    "add_interstitials",
-    "dislocate",
-    "displace_columns",
-    "join_grains",
-    "remove_columns",
-    "scale_columns",
-    "strain_columns",
-]
+__all__ = ["add_interstitials", "displace_columns", "remove_columns", "scale_columns"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,6 +51,17 @@ def remove_columns(
     ------
     DataError
         There are fewer than `count` columns to choose from.
+
+    Notes
+    -----
+    Columns that already carry something planted are not chosen. Cost: ``O(n)``.
+
+    Examples
+    --------
+    >>> from fairstem.simulate import srtio3
+    >>> crystal = srtio3().columns((128, 128), 0.02)
+    >>> len(crystal) - len(remove_columns(crystal, 3, seed=1, species="Ti"))
+    3
     """
     chosen = _choose(columns, count, seed, shape, species, border)
     out = columns.drop(columns.index[chosen]).reset_index(drop=True)
@@ -78,16 +81,46 @@ def add_interstitials(
 ) -> pd.DataFrame:
     """Add `count` columns in the largest holes between the others (interstitials).
 
-    Holes are Voronoi vertices of the columns; the wider half of them is drawn from. New rows have
-    species ``"interstitial"``, ``planted="interstitial"`` and the median width.
+    Parameters
+    ----------
+    columns
+        Table with `y, x, width, species`.
+    count
+        How many to add.
+    seed
+        Seed or generator.
+    shape
+        With it, only holes at least `border` px inside the image are taken.
+    height
+        Height of the new columns, in the unit of the others.
+    border
+        Distance to the edge in px.
+
+    Returns
+    -------
+    pandas.DataFrame
+        All rows; new ones have species and `planted` ``"interstitial"``, the median width, and -1
+        for cell indices.
 
     Raises
     ------
     DataError
-        There are fewer than `count` holes.
+        Fewer than 4 columns, or fewer than `count` holes.
+
+    Notes
+    -----
+    Holes are Voronoi vertices of the columns; the wider half of them is drawn from. Cost:
+    ``O(n log n)``.
+
+    Examples
+    --------
+    >>> from fairstem.simulate import srtio3
+    >>> crystal = srtio3().columns((128, 128), 0.02)
+    >>> len(add_interstitials(crystal, 2, seed=1, shape=(128, 128))) - len(crystal)
+    2
     """
     rng = np.random.default_rng(seed)
-    table = _with_planted(columns)
+    table = with_planted(columns)
     positions = columns[["y", "x"]].to_numpy(np.float64)
     if len(positions) < 4:
         raise DataError(f"{len(positions)} columns", needed="at least 4 to have holes between them")
@@ -151,9 +184,25 @@ def displace_columns(
     -------
     pandas.DataFrame
         The same rows; shifted ones have ``planted="shift"`` and `shift_y, shift_x` in px.
+
+    Raises
+    ------
+    DataError
+        There are fewer than `count` columns to choose from.
+
+    Notes
+    -----
+    Cost: ``O(n)``.
+
+    Examples
+    --------
+    >>> from fairstem.simulate import srtio3
+    >>> moved = displace_columns(srtio3().columns((128, 128), 0.02), 4, shift=1.0, seed=1)
+    >>> int((moved["planted"] == "shift").sum())
+    4
     """
     rng = np.random.default_rng(seed)
-    out = _with_planted(columns)
+    out = with_planted(columns)
     chosen = _choose(out, count, rng, shape, species, border)
     angle = rng.uniform(0, 2 * math.pi, count) if direction is None else np.full(count, direction)
     moved = shift * np.stack([np.sin(angle), np.cos(angle)], axis=1)
@@ -177,143 +226,45 @@ def scale_columns(
 ) -> pd.DataFrame:
     """Multiply the height of `count` random columns by `factor`; ``planted="half"`` marks them.
 
-    The other parameters are those of `remove_columns`.
+    Parameters
+    ----------
+    columns, count, seed, shape, species, border
+        As in `remove_columns`.
+    factor
+        New height over old height.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same rows, with `planted`.
+
+    Raises
+    ------
+    DataError
+        A negative factor, or fewer than `count` columns to choose from.
+
+    Notes
+    -----
+    Cost: ``O(n)``.
+
+    Examples
+    --------
+    >>> from fairstem.simulate import srtio3
+    >>> table = scale_columns(srtio3().columns((128, 128), 0.02), 2, species="Sr")
+    >>> table.loc[table["planted"] == "half", "height"].tolist()
+    [0.5, 0.5]
     """
     if not (math.isfinite(factor) and factor >= 0):
         raise DataError(f"factor is {factor}", needed="a number >= 0")
-    out = _with_planted(columns)
+    out = with_planted(columns)
     rows = out.index[_choose(out, count, seed, shape, species, border)]
     out.loc[rows, "height"] *= factor
     out.loc[rows, "planted"] = "half"
     return out
 
 
-def strain_columns(
-    columns: pd.DataFrame, gradient: npt.ArrayLike, centre: tuple[float, float] = (0.0, 0.0)
-) -> pd.DataFrame:
-    """Move every column by ``gradient @ (position - centre)``: homogeneous strain and rotation.
-
-    `gradient` is ``[[e_yy, w_yx], [w_xy, e_xx]]``, the displacement gradient.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"y": [100.0], "x": [50.0]})
-    >>> strain_columns(table, [[0.01, 0], [0, 0.02]])[["y", "x"]].to_numpy().tolist()
-    [[101.0, 51.0]]
-    """
-    matrix = np.asarray(gradient, dtype=np.float64)
-    if matrix.shape != (2, 2) or not np.isfinite(matrix).all():
-        raise DataError(f"gradient has shape {matrix.shape}", needed="(2, 2), finite")
-    position = columns[["y", "x"]].to_numpy(np.float64)
-    out = columns.copy()
-    out[["y", "x"]] = position + (position - np.asarray(centre)) @ matrix.T
-    return out
-
-
-def dislocate(
-    columns: pd.DataFrame,
-    core: tuple[float, float],
-    burgers: tuple[float, float],
-    *,
-    poisson_ratio: float = 0.3,
-) -> pd.DataFrame:
-    """Move the columns by the field of an edge dislocation in an isotropic elastic body.
-
-    Parameters
-    ----------
-    columns
-        Table of a perfect crystal, with a margin of at least twice the Burgers vector around the
-        image (the field moves columns in and out of view).
-    core
-        Position (y, x) in px, between two rows of columns parallel to the Burgers vector.
-    burgers
-        Burgers vector (b_y, b_x) in px: a lattice vector, or the cut does not close.
-    poisson_ratio
-        Poisson's ratio of the body.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The same rows, moved; `shift_y, shift_x` hold the field in px.
-
-    Notes
-    -----
-    With x along b and r² = x² + y²: ``u_x = b/2π (atan2(y, x) + x y / (2 (1-ν) r²))`` and
-    ``u_y = -b/2π ((1-2ν)/(4 (1-ν)) ln r² + (x² - y²) / (4 (1-ν) r²))``; r is kept above b/4,
-    where linear elasticity ends.
-
-    References
-    ----------
-    J. P. Hirth, J. Lothe, Theory of Dislocations, 2nd ed., Wiley 1982, chapter 3.
-    """
-    b = math.hypot(*burgers)
-    if not (math.isfinite(b) and b > 0 and -1 < poisson_ratio < 0.5):
-        raise DataError(
-            f"burgers {burgers}, poisson_ratio {poisson_ratio}", needed="b > 0 and -1 < ratio < 0.5"
-        )
-    out = _with_planted(columns)
-    along = np.asarray(burgers, dtype=np.float64) / b
-    across = np.array([along[1], -along[0]])
-    offset = out[["y", "x"]].to_numpy(np.float64) - np.asarray(core)
-    x, y = offset @ along, offset @ across
-    r2 = np.maximum(x**2 + y**2, (b / 4) ** 2)
-    nu = poisson_ratio
-    u_x = b / (2 * math.pi) * (np.arctan2(y, x) + x * y / (2 * (1 - nu) * r2))
-    u_y = (
-        -b
-        / (2 * math.pi)
-        * ((1 - 2 * nu) / (4 * (1 - nu)) * np.log(r2 / b**2) + (x**2 - y**2) / (4 * (1 - nu) * r2))
-    )
-    moved = u_x[:, None] * along + u_y[:, None] * across
-    out[["y", "x"]] += moved
-    out[["shift_y", "shift_x"]] += moved
-    return out
-
-
-def join_grains(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    point: tuple[float, float],
-    angle: float = math.pi / 2,
-    *,
-    closest: float = 0.0,
-) -> pd.DataFrame:
-    """Join two crystals along a straight line: a grain boundary or an interface.
-
-    Parameters
-    ----------
-    first, second
-        Tables that each fill the image. `first` is kept on the left of the line (for a vertical
-        one), `second` on the right.
-    point
-        A point (y, x) on the line, in px.
-    angle
-        Direction of the line in radians from +x towards +y; pi/2 is vertical.
-    closest
-        Columns of `second` nearer than this (px) to one of `first` are left out, so that no two
-        overlap at the boundary.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Both, with `grain` 0 and 1.
-    """
-    normal = np.array([-math.cos(angle), math.sin(angle)])  # points to the second side
-    parts = []
-    for number, table in enumerate((first, second)):
-        side = (table[["y", "x"]].to_numpy(np.float64) - np.asarray(point)) @ normal
-        part = table[side < 0 if number == 0 else side >= 0].copy()
-        part["grain"] = number
-        parts.append(part)
-    if closest > 0 and len(parts[0]) and len(parts[1]):
-        tree = cKDTree(parts[0][["y", "x"]].to_numpy(np.float64))
-        parts[1] = parts[1][tree.query(parts[1][["y", "x"]].to_numpy(np.float64))[0] >= closest]
-    joined: pd.DataFrame = pd.concat(parts, ignore_index=True)
-    return joined
-
-
-def _with_planted(columns: pd.DataFrame) -> pd.DataFrame:
+def with_planted(columns: pd.DataFrame) -> pd.DataFrame:
+    """Return a copy that has the columns `planted`, `shift_y` and `shift_x`."""
     out = columns.copy()
     if "planted" not in out:
         out["planted"] = pd.Series("none", index=out.index, dtype=object)

@@ -187,7 +187,32 @@ def bravais_cell(
 ) -> ProjectedCell:
     """Return one of the five two-dimensional Bravais lattices with one column a lattice point.
 
-    `b_nm` and `angle_deg` are used where the lattice leaves them open.
+    Parameters
+    ----------
+    kind
+        Which one.
+    a_nm, b_nm
+        Sides of the (conventional) cell in nm, along +x and towards +y; `b_nm` is not used where
+        the sides are equal.
+    angle_deg
+        Angle between them, for ``"oblique"``.
+    width_nm
+        Sigma of a column in nm.
+
+    Returns
+    -------
+    ProjectedCell
+        The cell.
+
+    Raises
+    ------
+    DataError
+        Unknown kind, or sides that span no plane.
+
+    Examples
+    --------
+    >>> bravais_cell("centred-rectangular", 0.3, 0.5).sites[1].y
+    0.5
     """
     angle = math.radians({"hexagonal": 60.0, "oblique": angle_deg}.get(kind, 90.0))
     sides = {"square": (a_nm, a_nm), "hexagonal": (a_nm, a_nm)}.get(kind, (a_nm, b_nm))

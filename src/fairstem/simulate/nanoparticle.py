@@ -41,6 +41,21 @@ def fcc_particle(
         ``"truncated-octahedron"``: {111} faces that cut the {100} squares to a regular shape.
         ``"cuboctahedron"``: triangular {111} faces that meet in the corners.
 
+    Returns
+    -------
+    numpy.ndarray
+        ``(n, 3)``, centred on an atom at the origin.
+
+    Raises
+    ------
+    DataError
+        Unknown shape, or a diameter below one cell.
+
+    Notes
+    -----
+    The diameter is rounded down to whole cells, so that faces are atomic planes. Cost:
+    ``O((diameter / a)**3)``.
+
     Examples
     --------
     >>> len(fcc_particle(0.3924, shape="cuboctahedron"))

@@ -94,8 +94,22 @@ class ScanDistortion:
     ) -> Floats:
         """Return ``(2, ny, nx)`` in px: pixel (y, x) samples the object at (y + dy, x + dx).
 
-        The same integer `rng` gives the frames of one series, with time running on; a generator is
-        advanced, so that each call is a new microscope session.
+        Parameters
+        ----------
+        shape
+            ``(ny, nx)`` of the frame.
+        pixel_size_nm
+            Pixel size in nm.
+        frame
+            Number of the frame: its time starts after that many frames.
+        rng
+            The same integer gives the frames of one series, with time running on; a generator is
+            advanced, so that each call is a new microscope session.
+
+        Raises
+        ------
+        DataError
+            Shape or pixel size is not positive.
         """
         shape = _checked(shape, pixel_size_nm)
         seed = _series_seed(rng)
@@ -133,8 +147,20 @@ class ScanDistortion:
     ) -> Floats:
         """Return ``(frames, 2, ny, nx)`` in px, time running on over the frames.
 
-        `rotations_deg` gives each frame its own scan rotation, for example ``(0, 90)`` for an
-        orthogonal pair.
+        Parameters
+        ----------
+        shape, pixel_size_nm, rng
+            As in `displacement`.
+        frames
+            Number of frames.
+        rotations_deg
+            Scan rotation of each frame, for example ``(0, 90)`` for an orthogonal pair. Default:
+            that of the object.
+
+        Raises
+        ------
+        DataError
+            No frames, or not one rotation a frame.
         """
         turns = (self.rotation_deg,) * frames if rotations_deg is None else rotations_deg
         if frames < 1 or len(turns) != frames:
@@ -200,7 +226,13 @@ class RowDistortion:
     jitter_px: tuple[float, float] = (0.075, 0.25)
 
     def series(self, shape: tuple[int, int], frames: int, rng: Seed = 0) -> Floats:
-        """Return ``(frames, 2, ny, nx)`` in px: pixel (y, x) samples the object at (y + dy, x + dx)."""
+        """Return ``(frames, 2, ny, nx)`` in px: pixel (y, x) samples the object at (y + dy, x + dx).
+
+        Raises
+        ------
+        DataError
+            No frames, or a shape that is not positive.
+        """
         shape = _checked(shape, 1.0)
         if frames < 1:
             raise DataError(f"{frames} frames", needed="1 or more")
@@ -248,7 +280,7 @@ def recorded_positions(positions: Floats, widths: Floats, displacement: Floats) 
     Examples
     --------
     >>> import numpy as np
-    >>> recorded_positions(np.array([[10.0, 10.0]]), np.array([2.0]), np.full((2, 20, 20), 1.5)).tolist()
+    >>> recorded_positions(np.array([[10.0, 10.0]]), np.array([2.0]), np.full((2, 20, 20), 1.5)).round(9).tolist()
     [[8.5, 8.5]]
     """
     fields = np.ascontiguousarray(displacement, dtype=np.float64)
