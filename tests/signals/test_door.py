@@ -155,6 +155,22 @@ def test_map_of_a_spectrum_image_is_an_image_and_lazy_stays_lazy():
     assert open_data(out).pixel_size_nm == pytest.approx((0.1, 0.2))
 
 
+def test_map_over_scan_positions_is_taken_as_an_image():
+    signal = scan((5, 6, 32), 2, "Signal1D", ("nm", "nm", "eV"))
+    summed = signal.sum(axis=-1)
+    opened = open_data(summed, ndim=2)
+    assert opened.pixel_size_nm == pytest.approx((0.1, 0.2))
+    assert axis_facts(opened.rewrap(summed.data + 1)) == axis_facts(summed)
+
+
+def test_variance_of_the_input_is_not_claimed_for_the_result():
+    signal = image()
+    signal.set_noise_variance(image())
+    out = open_data(signal).rewrap(signal.data + 1)
+    assert out.get_noise_variance() is None
+    assert signal.get_noise_variance() is not None
+
+
 def test_axes_can_be_said():
     signal = scan()
     opened = open_data(signal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 import warnings
 import zipfile
 
@@ -19,6 +20,7 @@ from fairstem.errors import (
     MissingDependencyError,
 )
 from fairstem.signals import load, open_data, reading
+from fairstem.signals.sniffing import sniff
 
 PT = "021_HAADF_15nm_Sample_PtNC_21Oct20.tif"
 BSSN = "data_scan70_id2154_electronsdrift_corr_DPC_processdate_20230102_hp_reg_0.01_lp_reg100.tif"
@@ -187,6 +189,36 @@ def test_damaged_zip_and_wrong_content(tmp_path):
     for name in ("a.zip", "a.dm3", "a.hdf5"):
         with pytest.raises(FileFormatError, match=name):
             load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reader"),
+    [
+        ("a.mrc", struct.pack("<4i", 8, 8, 1, 2).ljust(1024, b"\0"), "MRC"),
+        ("a.mrc", struct.pack("<4i", 8, 8, 1, 1002).ljust(1024, b"\0"), "MRCZ"),
+        ("a.img", struct.pack("<I", 52).ljust(64, b"\0"), "JEOL"),
+        ("a.img", b"IM".ljust(64, b"\0"), "Hamamatsu"),
+        ("a.xml", b"<?xml version='1.0'?><LSX_Data></LSX_Data>", "JobinYvon"),
+        ("a.xml", b"<?xml version='1.0'?><root></root>", "EMPAD"),
+    ],
+)
+def test_extension_of_several_programs(tmp_path, name, content, reader):
+    (tmp_path / name).write_bytes(content)
+    assert sniff(tmp_path / name)[0] == reader
+
+
+def test_mrc_is_read(tmp_path):
+    data = np.random.default_rng(0).poisson(20.0, (16, 12)).astype("<f4")
+    header = struct.pack("<10i", 12, 16, 1, 2, 0, 0, 0, 12, 16, 1) + struct.pack("<3f", 12.0, 16.0, 1.0)
+    (tmp_path / "a.mrc").write_bytes(header.ljust(1024, b"\0") + data.tobytes())
+    signal = load(tmp_path / "a.mrc", warn=False)
+    assert np.array_equal(np.squeeze(signal.data), data)
+
+
+def test_table_is_no_image(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(FileFormatError, match=r"several readers.*pandas.read_csv"):
+        load(tmp_path / "a.csv")
 
 
 def test_hdf5_of_unknown_layout(tmp_path):

@@ -36,6 +36,8 @@ def guess_kind(axes: Sequence[Axis]) -> str:
     """
     navigation = sum(a.navigate for a in axes)
     signal = [a for a in axes if not a.navigate]
+    if not signal and navigation == 2:
+        return "image"  # a map that is still laid out over scan positions
     if len(signal) == 1:
         return {0: "spectrum", 1: "spectrum line", 2: "spectrum image"}.get(navigation, "array")
     if len(signal) != 2:
@@ -64,6 +66,13 @@ def check_signal(signal: Any, *, picture: bool = False) -> list[Finding]:
     Notes
     -----
     Cost: two passes over the data in memory and one FFT of 512² pixels for an image.
+
+    Examples
+    --------
+    >>> import hyperspy.api as hs, numpy as np
+    >>> counts = np.random.default_rng(0).poisson(20.0, (64, 64))
+    >>> [f.code for f in check_signal(hs.signals.Signal2D(counts))]
+    ['pixel-size-missing']
     """
     axes = axes_of_signal(signal)
     findings = [*_check_pixels(axes), *_check_spectral(axes)]

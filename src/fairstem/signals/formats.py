@@ -1,4 +1,4 @@
-"""Formats: which reader a file needs, and small readers for formats that RosettaSciIO does not know.
+"""Formats: what can be read, and small readers for formats that RosettaSciIO does not know.
 
 The readers here are for files that users of atomic-resolution STEM have: StatSTEM and other MATLAB 5
 files, NumPy archives, Atomap lattices, fpd scans. Fitted positions in them go to the original metadata.
@@ -7,7 +7,6 @@ files, NumPy archives, Atomap lattices, fpd scans. Fitted positions in them go t
 from __future__ import annotations
 
 import functools
-import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from fairstem.errors import FileFormatError
 
-__all__ = ["check_complete", "known_extensions", "own_readers", "sniff_hdf5"]
+__all__ = ["known_extensions", "own_readers"]
 
 
 def known_extensions() -> dict[str, list[str]]:
@@ -33,92 +32,6 @@ def known_extensions() -> dict[str, list[str]]:
     for extension, name in (("mat", "StatSTEM"), ("npz", "NumPy"), ("hdf5", "Atomap"), ("hdf5", "fpd")):
         found.setdefault(extension, []).append(name)
     return found
-
-
-def sniff_hdf5(path: Path) -> tuple[str, str]:
-    """Look inside an HDF5 file with an ambiguous extension (.h5, .hdf5).
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    tuple of str
-        The reader's name, and what in the file told it.
-
-    Raises
-    ------
-    FileFormatError
-        The file is no HDF5 file, or its content is not recognised.
-    """
-    import h5py
-
-    try:
-        with h5py.File(path) as file:
-            attributes, groups = dict(file.attrs), set(file)
-    except OSError as error:
-        raise FileFormatError(
-            f"{path.name} can't be opened as HDF5: {error}",
-            needed="a complete HDF5 file",
-            todo="compare its size with the original; it may be truncated or have the wrong extension",
-        ) from error
-    if str(attributes.get("file_format", "")).lower() == "hyperspy" or "Experiments" in groups:
-        return "HSPY", "it has HyperSpy's 'Experiments' group"
-    if "fpd_version" in attributes or "fpd_expt" in groups:
-        return "fpd", "it has fpd's 'fpd_expt' group"
-    if "image_data0" in groups and any(g.endswith("sublattice") for g in groups):
-        return "Atomap", "it has Atomap's 'image_data0' and sublattice groups"
-    if "Acquisition0" in groups:
-        return "Delmic", "it has Delmic's 'Acquisition0' group"
-    if any(g.startswith("Measurement_") for g in groups):
-        return "USID", "it has USID's 'Measurement_' groups"
-    if "FullSpectra" in groups:
-        return "Tofwerk", "it has Tofwerk's 'FullSpectra' group"
-    if "entry" in groups:
-        return "Arina", "it has the 'entry' group of an Arina detector"
-    raise FileFormatError(
-        f"{path.name} is an HDF5 file of unknown layout (groups: {', '.join(sorted(groups)[:8]) or 'none'})",
-        needed="HyperSpy, fpd, Atomap, Delmic, USID, Tofwerk or Arina HDF5",
-        todo="name the reader with reader=, or read the data set with h5py and wrap it as a HyperSpy signal",
-    )
-
-
-def check_complete(path: Path) -> None:
-    """Compare a file's size with what its header promises, where a lazy reader would notice only later.
-
-    Parameters
-    ----------
-    path
-        The file; formats other than Bruker's ``.bcf`` and JEOL's ``.pts`` are left to their readers.
-
-    Raises
-    ------
-    FileFormatError
-        The file is shorter than its header says.
-    """
-    extension, size = path.suffix.lower(), path.stat().st_size
-    if extension not in (".bcf", ".pts"):
-        return
-    with path.open("rb") as file:
-        header = file.read(0x150)
-    needed = 0x150
-    if size >= needed and extension == ".bcf" and header.startswith(b"AAMVHFSS"):
-        # a container of equal chunks behind a header of 0x118 bytes
-        (chunk,), (_, _, number) = (
-            struct.unpack_from("<I", header, 0x128),
-            struct.unpack_from("<III", header, 0x140),
-        )
-        needed = 0x118 + chunk * number
-    elif size >= needed and extension == ".pts":
-        needed = sum(struct.unpack_from("<II", header, 28))  # where the events start, and their length
-    if size < needed:
-        raise FileFormatError(
-            f"{path.name} is truncated: {size} bytes",
-            needed=f"the {needed} bytes that its header promises",
-            todo="copy it again from the microscope",
-        )
 
 
 def own_readers() -> Mapping[str, Callable[[Path, bool, str | None], Any]]:

@@ -18,7 +18,8 @@ from fairstem.errors import DataTypeError, FairstemError, FileFormatError, Missi
 from fairstem.signals.axes import axes_of_signal, image_axes
 from fairstem.signals.calibration import check_signal, repair
 from fairstem.signals.findings import Finding, warn_findings
-from fairstem.signals.formats import check_complete, known_extensions, own_readers, sniff_hdf5
+from fairstem.signals.formats import known_extensions, own_readers
+from fairstem.signals.sniffing import check_complete, sniff
 
 __all__ = ["load"]
 
@@ -158,8 +159,9 @@ def _choose(file: Path, extension: str) -> tuple[str | None, list[Finding]]:
     """Choose the reader where the extension alone does not."""
     if extension == "zip":
         raise _zipped(file)
-    if extension in ("h5", "hdf5"):
-        reader, why = sniff_hdf5(file)
+    sniffed = sniff(file)
+    if sniffed is not None:
+        reader, why = sniffed
         message = f".{extension} is used by several programs; read with {reader}, because {why}"
         return reader, [Finding("format-resolved", "info", message, assumed=reader, topic="file")]
     known = known_extensions()
@@ -167,12 +169,17 @@ def _choose(file: Path, extension: str) -> tuple[str | None, list[Finding]]:
     own = [r for r in readers if r in own_readers()]
     if own:
         return own[0], []
+    if len(readers) > 1:
+        listed, todo = " or ".join(readers), "name it with reader="
+        if extension == "csv":
+            todo += "; a table of positions is read with pandas.read_csv"
+        raise FileFormatError(f"{file.name}: .{extension} has several readers", needed=listed, todo=todo)
     if not readers and extension not in _FOLDER_FORMATS:
-        listed = ", ".join(sorted(known))
-        todo = "export it to .hspy, .dm4, .emd, .ser or .tif, or name the reader with reader="
-        raise FileFormatError(
-            f"{file.name}: .{extension} is no known format", needed=f"one of {listed}", todo=todo
+        given = (
+            f"{file.name}: .{extension} is no known format" if extension else f"{file.name} has no extension"
         )
+        todo = "export it to .hspy, .dm4, .emd, .ser or .tif, or name the reader with reader="
+        raise FileFormatError(given, needed=f"one of {', '.join(sorted(known))}", todo=todo)
     return None, []
 
 
