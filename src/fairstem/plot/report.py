@@ -340,6 +340,8 @@ class Report:
         One line below the title.
     footer
         Last line: version, date.
+    generator
+        Name of the program, for other programs.
 
     Examples
     --------
@@ -352,6 +354,7 @@ class Report:
     sections: Sequence[Section]
     subtitle: str = ""
     footer: str = ""
+    generator: str = "fairstem"
 
     def to_html(self) -> str:
         """Return the page: self-contained, without script.
@@ -386,6 +389,7 @@ class Report:
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta name="color-scheme" content="light dark">'
+            f'<meta name="generator" content="{escape(self.generator)}">'
             f"<title>{escape(self.title)}</title><style>{STYLE}</style></head>\n"
             f"<body><header><h1>{escape(self.title)}</h1>{subtitle}</header>{contents}"
             f"<main>{body}</main>{footer}</body></html>\n"

@@ -1,0 +1,5 @@
+"""``python -m fairstem.cli`` does what ``fairstem`` does."""
+
+from fairstem.cli import main
+
+main()

@@ -1,0 +1,28 @@
+import pytest
+from typer.testing import CliRunner
+
+
+@pytest.fixture
+def fairstem():
+    """Run a verb in this process; the result has exit_code, stdout and stderr."""
+    from fairstem.cli.app import app
+
+    runner = CliRunner()
+
+    def run(*arguments):
+        return runner.invoke(app, [str(a) for a in arguments])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def phantom_file(tmp_path_factory):
+    """A calibrated SrTiO3 phantom of 96 px, with its truth beside it."""
+    from fairstem.cli.app import app
+
+    path = tmp_path_factory.mktemp("phantom") / "srtio3.hspy"
+    done = CliRunner().invoke(
+        app, ["simulate", "srtio3", "-o", str(path), "--shape", "96,96", "--peak", "100", "--quiet"]
+    )
+    assert done.exit_code == 0, done.output
+    return path
