@@ -133,6 +133,8 @@ def test_interface_is_one_lattice_with_a_dim_side():
     bright, dim = (p.truth[(p.truth["grain"] == g) & (p.truth["species"] == "Sr")]["height"] for g in (0, 1))
     assert (bright.nunique(), dim.nunique()) == (1, 1)
     assert dim.iloc[0] / bright.iloc[0] == pytest.approx(0.1)
+    two = phantom("interface", second="fcc110", pixel_size_nm=0.012, dim=0.5, seed=1)
+    assert set(two.truth.loc[two.truth["grain"] == 1, "species"]) == {"Pt"}
 
 
 def test_nanoparticle_series_for_the_bond_table():
@@ -158,6 +160,7 @@ def test_nanoparticle_series_for_the_bond_table():
         ("p2", {"distortion": "wild"}, "'wild'"),
         ("p1", {"distortion_options": {"drift": 1}}, "drift_px"),
         ("vacancies", {"shape": (16, 16)}, "count is 5"),
+        ("interface", {"second": "SrTiO3"}, "one of srtio3"),
     ],
 )
 def test_bad_input_is_named(name, options, message):

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import sparse
+from scipy import linalg, sparse
 
 from fairstem.errors import DataError
 from fairstem.metrics._peaks import peak_table
@@ -198,27 +198,47 @@ def _joint_covariance(table: Floats, variance: Floats, names: tuple[str, ...], r
             needed=f"at most {_LARGEST_JOINT}",
             todo="pass fewer columns, fewer free parameters, or joint=False",
         )
-    pick = [PARAMETERS.index(name) for name in own]
-    rows, cols, data = [], [], []
-    for n, peak in enumerate(table):
-        values, pixels = _weighted_gradients(peak, variance, radius)
-        for k, i in enumerate(pick):
-            rows.append(pixels.astype(np.int64))
-            cols.append(np.full(len(pixels), n * len(own) + k))
-            data.append(values[i])
-    if "background" in names:
-        lit = np.flatnonzero(variance.ravel() > 0)
-        rows.append(lit)
-        cols.append(np.full(len(lit), size - 1))
-        data.append(1 / np.sqrt(variance.ravel()[lit]))
-    entries = (np.concatenate(data), (np.concatenate(rows), np.concatenate(cols))) if data else ([], ([], []))
-    jacobian = sparse.csc_array(entries, shape=(variance.size, size))
-    inverse = _invert((jacobian.T @ jacobian).toarray()[None])[0]
+    fisher = _joint_fisher(table, variance, [PARAMETERS.index(name) for name in own], radius)
+    inverse = _invert((fisher if "background" in names else fisher[:-1, :-1])[None])[0]
     blocks = []
     for n in range(len(table)):
         index = list(range(n * len(own), (n + 1) * len(own))) + ([size - 1] if "background" in names else [])
         blocks.append(inverse[np.ix_(index, index)])
     return np.array(blocks).reshape(len(table), len(names), len(names))
+
+
+def _joint_fisher(table: Floats, variance: Floats, pick: list[int], radius: float) -> Floats:
+    """Return the Fisher matrix of the picked parameters of all columns, and last one background."""
+    size = len(table) * len(pick)
+    rows, cols, data = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    lit = variance > 0
+    background = np.zeros(size + 1)
+    background[-1] = (1 / variance[lit]).sum()
+    for n, peak in enumerate(table):
+        values, pixels = _weighted_gradients(peak, variance, radius)
+        number = pixels.astype(np.int64)
+        for k, i in enumerate(pick):
+            rows.append(number)
+            cols.append(np.full(len(number), n * len(pick) + k))
+            data.append(values[i])
+            background[n * len(pick) + k] = (values[i] / np.sqrt(variance.ravel()[number])).sum()
+    entries = (np.concatenate(data), (np.concatenate(rows), np.concatenate(cols)))
+    jacobian = sparse.csc_array(entries, shape=(variance.size, size))
+    fisher = np.empty((size + 1, size + 1))
+    fisher[:-1, :-1] = (jacobian.T @ jacobian).toarray()
+    fisher[-1], fisher[:, -1] = background, background
+    return fisher
+
+
+def _well_posed_inverse(unit: Floats) -> Floats | None:
+    """Invert one large matrix of unit diagonal by Cholesky; None when it is nearly singular."""
+    try:
+        factor = linalg.cholesky(unit, lower=True)
+    except linalg.LinAlgError:
+        return None
+    if factor.diagonal().min() < 1e-6:
+        return None
+    return np.asarray(linalg.cho_solve((factor, True), np.eye(len(unit))))
 
 
 def _invert(fisher: Floats) -> Floats:
@@ -228,6 +248,10 @@ def _invert(fisher: Floats) -> Floats:
     scale = np.where(usable, 1 / np.sqrt(np.where(usable, diagonal, 1.0)), 1.0)
     unit = fisher * scale[:, :, None] * scale[:, None, :]
     np.einsum("nii->ni", unit)[~usable] = 1.0
+    if len(unit) == 1 and (inverse_unit := _well_posed_inverse(unit[0])) is not None:
+        covariance = inverse_unit[None] * scale[:, :, None] * scale[:, None, :]
+        np.einsum("nii->ni", covariance)[~usable] = np.inf
+        return np.asarray(covariance)
     values, vectors = np.linalg.eigh(unit)
     floor = 1e-12 * values[:, -1:] if unit.shape[1] else values
     inverse = np.where(values > floor, 1 / np.maximum(values, 1e-300), np.inf)

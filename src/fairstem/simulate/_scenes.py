@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from fairstem.errors import DataError
 from fairstem.simulate import lattices
 from fairstem.simulate.backgrounds import AmorphousBackground, RampBackground, StepBackground
 from fairstem.simulate.defects import (
@@ -172,18 +173,33 @@ def _grain_boundary(
     return Scene(join_grains(first, second, view.middle, angle, closest=closest))
 
 
+_CELLS: dict[str, Callable[..., lattices.ProjectedCell]] = {
+    "srtio3": lattices.srtio3,
+    "si110": lattices.silicon110,
+    "graphene": lattices.graphene,
+    "ws2": lattices.ws2,
+    "fcc111": lattices.fcc111,
+    "fcc110": lattices.fcc110,
+    "cspbbr3": lattices.cspbbr3,
+    "square": lattices.square,
+}
+
+
 @_register("interface", "two crystals, the second dim; background steps down with it")
 def _interface(
     view: View,
+    second: str = "srtio3",
     dim: float = 0.1,
     background_ratio: float = 0.5,
     angle: float = math.pi / 2,
-    width_nm: float = 0.05,
+    closest_nm: float = 0.13,
 ) -> Scene:
-    cell, rotation = lattices.srtio3(width_nm=width_nm), 0.03
-    # one lattice through both sides: only the heights step
-    table = view.fill(cell, rotation)
-    table = join_grains(table, table, view.middle, angle)
+    if second not in _CELLS:
+        raise DataError(f"second is {second!r}", needed=f"one of {', '.join(_CELLS)}")
+    first = view.fill(lattices.srtio3(), 0.03)
+    # the same crystal goes through without a misfit: only heights step
+    other = first if second == "srtio3" else view.fill(_CELLS[second](), 0.03)
+    table = join_grains(first, other, view.middle, angle, closest=closest_nm / view.pixel_size_nm)
     table["height"] *= np.where(table["grain"] == 1, dim, 1.0)
     return Scene(table, StepBackground(1.0, background_ratio, view.middle, angle, blur=2.0))
 

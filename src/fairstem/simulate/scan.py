@@ -280,7 +280,8 @@ def recorded_positions(positions: Floats, widths: Floats, displacement: Floats) 
     Examples
     --------
     >>> import numpy as np
-    >>> recorded_positions(np.array([[10.0, 10.0]]), np.array([2.0]), np.full((2, 20, 20), 1.5)).round(9).tolist()
+    >>> shifted = np.full((2, 20, 20), 1.5)
+    >>> recorded_positions(np.array([[10.0, 10.0]]), np.array([2.0]), shifted).round(9).tolist()
     [[8.5, 8.5]]
     """
     fields = np.ascontiguousarray(displacement, dtype=np.float64)
