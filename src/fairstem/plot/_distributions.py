@@ -38,6 +38,7 @@ def histogram(
     reference: float | None = None,
     expected_spread: float | None = None,
     color: str = CATEGORIES[6],
+    numbers_above: bool = True,
 ) -> HistogramArtists:
     """Draw a histogram with mean and spread, each with its standard error.
 
@@ -57,6 +58,8 @@ def histogram(
         Spread that the error bars alone would give, drawn as a normal curve about the mean.
     color
         Of the bars.
+    numbers_above
+        Write mean and spread above the bars; leave them out where a caption says them.
 
     Returns
     -------
@@ -104,10 +107,12 @@ def histogram(
     if reference is not None:
         ax.axvline(reference, color="black", ls="--", lw=1, label=f"reference {reference:.5g} {unit}")
     left_out = n - inside.size
-    text = f"mean {' ± '.join(filter(None, with_error(mean, mean_error)))} {unit}"
-    if n > 1:
-        text += f"\nspread {' ± '.join(filter(None, with_error(spread, spread_error)))} {unit}"
-    text += f"\nn = {n}" + (f", {left_out} outside" if left_out else "")
+    text = ""
+    if numbers_above:
+        text = f"mean {' ± '.join(filter(None, with_error(mean, mean_error)))} {unit}\n"
+        if n > 1:
+            text += f"spread {' ± '.join(filter(None, with_error(spread, spread_error)))} {unit}\n"
+    text += f"n = {n}" + (f", {left_out} outside" if left_out else "")
     _finish(ax, text, label)
     return HistogramArtists(bars, mean, mean_error, spread, spread_error)
 

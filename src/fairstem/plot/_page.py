@@ -16,11 +16,11 @@ a{color:var(--link)}
 .subtitle,footer,figcaption,.note,nav span,caption{color:var(--soft)}
 .note{font-size:.82rem;margin:.2rem 0 0;line-height:1.35}
 nav ul{padding-left:1.1rem}
-.numbers{display:grid;grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:.8rem;margin:1rem 0}
+.numbers{display:grid;grid-template-columns:repeat(auto-fill,minmax(14.5rem,1fr));gap:.8rem;margin:1rem 0}
 .number{background:var(--panel);border:1px solid var(--line);border-radius:.4rem;padding:.7rem .9rem}
 .number dt{font-size:.85rem;color:var(--soft)}
-.number dd{margin:0;font-size:1.35rem;font-variant-numeric:tabular-nums;line-height:1.3}
-.number small,.err{font-size:.95rem}
+.number dd{margin:0;font-size:1.3rem;font-variant-numeric:tabular-nums;line-height:1.3}
+.number small,.err{font-size:.95rem;white-space:nowrap}
 .warnings{background:var(--warn);border-left:4px solid var(--warnline);padding:.6rem 1rem;margin:1rem 0}
 .warnings ul{margin:.3rem 0;padding-left:1.2rem}
 .figures{display:grid;
@@ -35,7 +35,7 @@ table{border-collapse:collapse;width:100%;font-size:.9rem;margin:1rem 0}
 caption{text-align:left;font-size:.88rem;padding-bottom:.3rem}
 th,td{text-align:left;vertical-align:top;padding:.4rem .6rem;border-bottom:1px solid var(--line)}
 .num{font-variant-numeric:tabular-nums}
-td.num{text-align:right;white-space:nowrap}
+td.num,th.num{text-align:right;white-space:nowrap}
 .checks td.num{text-align:left;white-space:normal}
 .verdict{font-weight:600;white-space:nowrap}
 .good{color:var(--good)}.bad{color:var(--bad)}.unknown{color:var(--soft)}

@@ -34,15 +34,17 @@ def with_error(value: float, error: float, digits: int = 2) -> tuple[str, str]:
     """
     if not math.isfinite(value):
         return "–", ""
-    if not (math.isfinite(error) and error > 0):
+    if not (math.isfinite(error) and error > 1e-12 * abs(value)):  # rounding of the machine is no error bar
         return significant(value), ""
     decimals = digits - 1 - math.floor(math.log10(error))
     # 0.0996 rounds to 0.10, which has one digit more than was asked for
     if float(f"{error:.{digits - 1}e}") >= 10.0 ** (digits - decimals):
         decimals -= 1
     if decimals < 0:
-        return f"{round(value, decimals):.0f}", f"{round(error, decimals):.0f}"
-    return f"{value:.{decimals}f}", f"{error:.{decimals}f}"
+        text = f"{round(value, decimals):.0f}", f"{round(error, decimals):.0f}"
+    else:
+        text = f"{value:.{decimals}f}", f"{error:.{decimals}f}"
+    return text[0].replace("-", "−"), text[1]
 
 
 def significant(value: float, digits: int = 4) -> str:

@@ -156,9 +156,12 @@ def to_png(fig: Figure, dpi: float = 100) -> bytes:
 
     Examples
     --------
-    >>> to_png(figure(1, 1))[1:4]
+    >>> to_png(axes(None).figure)[1:4]
     b'PNG'
     """
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    # cut to what is drawn: labels of colour bars stand outside the axes that the layout knows
+    fig.savefig(
+        buffer, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.06, metadata={"Software": None}
+    )
     return buffer.getvalue()
