@@ -56,7 +56,7 @@ def main(name, units, wanted):
     out = {"cpu_s": time.process_time() - began, "columns": len(columns), "shape": list(image.data.shape)}
     where = columns[["y", "x"]].to_numpy()
     lattice = fs.atoms.lattice(columns)
-    vectors = np.asarray(lattice.vectors)
+    vectors = lattice.cell
     band = max(5.0, float(columns["width"].median()) * 2)
     whole = count.border(image.data.shape, band)
     covered = Delaunay(where).find_simplex(
@@ -70,8 +70,9 @@ def main(name, units, wanted):
     out |= {"sd_pm": None, "chi2": float(columns["chi2"].median())}
     pixel = columns.attrs.get("pixel_size_nm")
     scale = np.array(pixel) if pixel else np.ones(2)
-    lengths = np.linalg.norm(vectors * scale, axis=1)
-    out |= {"a": lengths[0], "b": lengths[1], "unit": "nm" if pixel else "px"}
+    unit = "nm" if pixel else "px"
+    out |= {key: getattr(lattice, f"{key}_{unit}") for key in ("a", "b", "sd_a", "sd_b")} | {"unit": unit}
+    out |= {"indexed": min(lattice.completeness.values()), "sites": len(lattice.sites)}
     if pixel:
         kept = where[inside(where)] * scale
         out |= spread(kept) | {"sd_pm": float(columns[["sd_y_pm", "sd_x_pm"]].to_numpy().mean())}
