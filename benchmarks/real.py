@@ -14,9 +14,9 @@ from .tables import Table, verdict
 
 TITLE = "Real images"
 PACKAGES = ("fairstem", "numpy", "hyperspy", "rosettasciio")
-SAMPLES = {  # file: what it is, the unit it has lost, the lattice parameter in nm
-    "16_STOimage_1.ser": ("SrTiO3 [100], 80 kV", "-", 0.3905),
-    "STO_ADF.hdf5": ("SrTiO3 [100], ADF", "nm", 0.3905),
+SAMPLES = {  # file: what it is, the unit it has lost, known lengths of a and b in nm
+    "16_STOimage_1.ser": ("SrTiO3 [100], 80 kV", "-", (0.3905, 0.3905)),
+    "STO_ADF.hdf5": ("SrTiO3 [110], ADF", "nm", (0.3905 / 2**0.5, 0.3905)),
     "derived_01_Si110_frame.tif": ("Si [110]", "-", None),
     "Si110_5nmX25us_03_none_none.png": ("Si [110], 8-bit picture", "-", None),
     "03_afterimage_8nm_crp.png": ("dumbbell lattice, 8-bit picture", "-", None),
@@ -44,7 +44,7 @@ LENGTHS = {
     "b": "b, nm",
     "sd_a": "± a",
     "sd_b": "± b",
-    "known": "known, nm",
+    "known": "known a × b, nm",
     "off_a": "a off by, %",
     "off_b": "b off by, %",
     "nn_pm": "nearest distance, pm",
@@ -123,8 +123,9 @@ def lengths(found: dict[str, dict[str, Any]]) -> Table:
         known = SAMPLES[name][2]
         if row["unit"] != "nm":
             continue
-        more = {f"off_{k}": 100 * (row[k] / known - 1) for k in ("a", "b")} if known else {}
-        table.rows.append({key: (row | more | {"known": known}).get(key) for key in LENGTHS})
+        more = {f"off_{k}": 100 * (row[k] / length - 1) for k, length in zip("ab", known or (), strict=False)}
+        text = " × ".join(f"{length:.4f}" for length in known) if known else None
+        table.rows.append({key: (row | more | {"known": text}).get(key) for key in LENGTHS})
     return table
 
 
