@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from fairstem.cli.atoms import atoms
 from fairstem.cli.info import info
 from fairstem.cli.outcome import guarded
 from fairstem.cli.simulate import simulate
+from fairstem.cli.tour import tour
 
 __all__ = ["app"]
 
@@ -44,5 +46,5 @@ def _shared(
     pass
 
 
-for verb in (info, simulate):
+for verb in (info, atoms, simulate, tour):
     app.command(verb.__name__, epilog=EPILOG)(guarded(verb))

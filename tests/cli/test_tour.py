@@ -1,0 +1,74 @@
+import json
+
+import pytest
+
+from fairstem.cli.tour_samples import SAMPLES
+
+
+def test_samples_exist_in_the_registries():
+    from fairstem import data
+    from fairstem.simulate import phantoms
+
+    known = set(phantoms()["name"])
+    for sample in SAMPLES:
+        assert data.record(sample.file).name == sample.file
+        assert sample.phantom in known
+    assert len({s.name for s in SAMPLES}) == len(SAMPLES)
+    assert any(s.quick for s in SAMPLES)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Samples that take a second: the same phantoms, smaller."""
+    import dataclasses
+
+    from fairstem.cli import tour_samples
+
+    two = [
+        dataclasses.replace(s, options={**s.options, "shape": (96, 96)})
+        for s in SAMPLES
+        if s.name in ("srtio3", "si110")
+    ]
+    monkeypatch.setattr(tour_samples, "SAMPLES", tuple(two))
+
+
+def test_the_tour_on_phantoms_finds_every_column(fairstem, small, tmp_path):
+    done = fairstem("tour", "-o", tmp_path / "demo", "--phantoms", "--json")
+    assert done.exit_code == 0, done.stderr
+    facts = json.loads(done.stdout)
+    page = (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
+    for sample in facts["samples"]:
+        assert sample["real"] is False
+        assert sample["comparison"]["recall"] == 1
+        assert sample["comparison"]["precision"] == 1
+        assert sample["name"] in page
+    assert "Simulated" in page
+
+
+def test_a_second_tour_replaces_the_first_but_nothing_else(fairstem, small, tmp_path):
+    out = tmp_path / "demo"
+    arguments = ("tour", "-o", out, "--phantoms", "--only", "srtio3", "--quiet")
+    assert fairstem(*arguments).exit_code == 0
+    assert fairstem(*arguments).exit_code == 0
+    (out / "index.html").write_text("<html>mine</html>")
+    assert fairstem(*arguments).exit_code == 5
+    assert (out / "index.html").read_text() == "<html>mine</html>"
+
+
+def test_an_unknown_sample_is_wrong_usage(fairstem, tmp_path):
+    done = fairstem("tour", "-o", tmp_path / "demo", "--only", "moon-rock")
+    assert done.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_real_image_is_taken_when_it_is_at_hand(fairstem, tmp_path):
+    from fairstem import data
+
+    if not data.available("Example3.mat"):
+        pytest.skip("Example3.mat is not at hand (fairstem.data.fetch gets it)")
+    done = fairstem("tour", "-o", tmp_path / "demo", "--only", "cspbbr3", "--json")
+    assert done.exit_code == 0, done.stderr
+    (facts,) = json.loads(done.stdout)["samples"]
+    assert facts["real"] is True
+    assert facts["comparison"]["known_from"] == "StatSTEM"
+    assert facts["comparison"]["recall"] > 0.9
