@@ -26,3 +26,12 @@ def phantom_file(tmp_path_factory):
     )
     assert done.exit_code == 0, done.output
     return path
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Leave the drawing out where a test looks at something else: it takes most of the time."""
+    from fairstem.cli import atoms_files, atoms_page
+
+    monkeypatch.setattr(atoms_page, "figures", lambda measured: [])
+    monkeypatch.setattr(atoms_files, "overlay_png", lambda measured: b"\x89PNG")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import tifffile
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 FILES = ["bonds.csv", "columns.csv", "image.hspy", "lattice.json", "overlay.png", "report.html"]
 
 
@@ -21,7 +22,7 @@ def write_tiff(path, data, **options):
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory, phantom_file):
-    """One run of the verb, whose folder several tests look at."""
+    """One run of the verb, pictures included, whose folder several tests look at."""
     from typer.testing import CliRunner
 
     from fairstem.cli.app import app
@@ -131,7 +132,7 @@ def test_columns_without_a_lattice_are_measured_all_the_same(fairstem, tmp_path)
     done = fairstem("atoms", path, "-o", tmp_path / "out", "--json")
     assert done.exit_code == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert 1 <= facts["columns"] <= 5
+    assert facts["columns"] >= 1
     assert facts["lattice"] is None
     assert facts["no_lattice"]
     assert json.loads((tmp_path / "out" / "lattice.json").read_text())["found"] is False
@@ -154,7 +155,6 @@ BAD = {
     "constant": np.full((64, 64), 7, np.uint16),
     "all-nan": np.full((64, 64), np.nan, np.float32),
     "rgb": RNG.integers(0, 255, (64, 64, 3)).astype(np.uint8),
-    "negative": RNG.normal(-50, 3, (64, 64)).astype(np.float32),
 }
 
 
@@ -162,14 +162,25 @@ BAD = {
 def test_images_that_do_not_fit_are_refused(fairstem, tmp_path, name):
     options = {"photometric": "rgb"} if name == "rgb" else {}
     path = write_tiff(tmp_path / "bad.tif", BAD[name], **options)
-    # values below zero can't be electrons; without this they would be taken for a detector's offset
-    counting = ("--gain", 1, "--offset", 0) if name == "negative" else ()
-    done = fairstem("atoms", path, "-o", tmp_path / "out", "--quiet", *counting)
+    done = fairstem("atoms", path, "-o", tmp_path / "out", "--quiet")
     assert done.exit_code == 4, (done.stdout, done.stderr)
     lines = done.stderr.splitlines()
     assert lines[0].startswith("error: ")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_negative_values_are_a_detectors_offset_and_the_report_says_so(fairstem, phantom_file, tmp_path):
+    from fairstem.signals import load
+
+    data = load(phantom_file, warn=False).data.astype(np.float32) - 30
+    path = write_tiff(tmp_path / "dark.tif", data)
+    done = fairstem("atoms", path, "-o", tmp_path / "out", "--json", "--pixel-size-nm", "0.018")
+    assert done.exit_code == 0, done.stderr
+    noise = json.loads(done.stdout)["noise"]
+    assert noise["source"] == "estimated"
+    assert noise["offset"] < -20
+    assert "estimated from the image itself" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_spectrum_is_refused(fairstem, tmp_path):

@@ -32,7 +32,7 @@ def small(monkeypatch):
     monkeypatch.setattr(tour_samples, "SAMPLES", tuple(two))
 
 
-def test_the_tour_on_phantoms_finds_every_column(fairstem, small, tmp_path):
+def test_the_tour_on_phantoms_finds_every_column(fairstem, small, tmp_path, without_pictures):
     done = fairstem("tour", "-o", tmp_path / "demo", "--phantoms", "--json")
     assert done.exit_code == 0, done.stderr
     facts = json.loads(done.stdout)
@@ -45,7 +45,7 @@ def test_the_tour_on_phantoms_finds_every_column(fairstem, small, tmp_path):
     assert "Simulated" in page
 
 
-def test_a_second_tour_replaces_the_first_but_nothing_else(fairstem, small, tmp_path):
+def test_a_second_tour_replaces_the_first_but_nothing_else(fairstem, small, tmp_path, without_pictures):
     out = tmp_path / "demo"
     arguments = ("tour", "-o", out, "--phantoms", "--only", "srtio3", "--quiet")
     assert fairstem(*arguments).exit_code == 0

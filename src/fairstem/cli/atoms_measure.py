@@ -80,10 +80,17 @@ def measure(
         bonds=bonds,
         spread=spread,
         priors=priors,
-        warnings=tuple(warnings),
+        warnings=_all_warnings(warnings, columns),
+        noise=dict(columns.attrs.get("noise", {})),
         steps=(step.to_dict(),),
         seconds=time.perf_counter() - start,
     )
+
+
+def _all_warnings(heard: Sequence[str], columns: pd.DataFrame) -> tuple[str, ...]:
+    """Return what was heard on the way and what the table remembers, each once."""
+    found = [f["message"] for f in columns.attrs.get("findings", []) if f["severity"] == "warning"]
+    return (*heard, *(text for text in found if not any(text in known for known in heard)))
 
 
 def _bonds(table: pd.DataFrame, lattice: Any) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,7 @@ def summary(measured: Measured) -> dict[str, Any]:
             "error_bar": typical,
             "classes": measured.spread.to_dict("records"),
         },
+        "noise": dict(measured.noise),
         "priors": list(measured.priors),
         "warnings": list(measured.warnings),
         "seconds": measured.seconds,
@@ -191,6 +192,8 @@ def section(
         blocks.append(Prose("No atom column stands out of the noise. That is an answer: the table is empty."))
     elif measured.no_lattice:
         blocks.append(Prose(f"No lattice: {measured.no_lattice} The columns are measured all the same."))
+    if measured.noise:
+        blocks.append(Prose(_noise_sentence(measured.noise)))
     blocks += [Warnings(measured.warnings), *figures(measured), Checks(measured.priors)]
     if measured.lattice is not None:
         blocks.append(_site_table(measured.lattice))
@@ -201,6 +204,21 @@ def section(
     if measured.lattice is not None:
         found += f", {100 * measured.lattice.completeness:.1f} % of the sites"
     return Section(title or measured.title, blocks, found)
+
+
+def _noise_sentence(noise: Mapping[str, Any]) -> str:
+    """Say which noise the error bars count, and who said so."""
+    if noise.get("source") == "counts":
+        return "Noise: the values are taken as counted electrons (Poisson)."
+    who = "as given" if noise.get("source") == "given" else "estimated from the image itself"
+    if not noise.get("poisson", True):
+        level = significant(noise["readout"], 3)
+        return f"Noise, {who}: constant, {level} grey levels; it does not grow with the signal."
+    gain, offset = (significant(noise[k], 4) for k in ("gain", "offset"))
+    return (
+        f"Noise, {who}: {gain} grey levels per electron, zero at {offset}, "
+        f"read-out noise {significant(noise['readout'], 3)} grey levels."
+    )
 
 
 def _site_table(found: LatticeSummary) -> Table:

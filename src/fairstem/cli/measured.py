@@ -125,6 +125,8 @@ class Measured:
         Prior checks of all steps.
     warnings
         What was noted on the way.
+    noise
+        How raw values relate to electrons: gain, offset, readout, source; see `fairstem.atoms.find`.
     steps
         Provenance.
     seconds
@@ -141,6 +143,7 @@ class Measured:
     spread: pd.DataFrame
     priors: Sequence[Mapping[str, Any]]
     warnings: Sequence[str]
+    noise: Mapping[str, Any] = field(default_factory=dict)
     steps: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     seconds: float = 0.0
 
