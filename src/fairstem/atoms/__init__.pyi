@@ -1,0 +1,29 @@
+from ._bonds import bond_spread as bond_spread
+from ._bonds import bonds as bonds
+from ._displacement import displacement as displacement
+from ._displacement import polarisation as polarisation
+from ._displacement import strain as strain
+from ._find import find as find
+from ._lattice import Lattice as Lattice
+from ._lattice import lattice as lattice
+from ._neighbours import neighbours as neighbours
+from ._noise import NoiseModel as NoiseModel
+from ._noise import estimate_noise as estimate_noise
+from ._refine import refine as refine
+from ._sublattices import sublattices as sublattices
+
+__all__ = [
+    "Lattice",
+    "NoiseModel",
+    "bond_spread",
+    "bonds",
+    "displacement",
+    "estimate_noise",
+    "find",
+    "lattice",
+    "neighbours",
+    "polarisation",
+    "refine",
+    "strain",
+    "sublattices",
+]

@@ -1,0 +1,138 @@
+"""Which noise the image at hand has: given by the caller, written in the metadata, counts, or estimated."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairstem.atoms._noise import NoiseModel, estimate_noise
+from fairstem.errors import DataError
+from fairstem.priors import PriorCheck
+from fairstem.signals import Opened, judge_counts
+
+__all__ = ["Gain", "noise_of", "noise_priors"]
+
+Gain = float | Literal["estimate"] | None
+
+_log = logging.getLogger(__name__)
+
+COUNT_GAIN = (0.75, 1.33)  # an estimated gain in this range, on integers, is a counting detector
+
+
+def noise_of(
+    opened: Opened,
+    image: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    gain: Gain = None,
+    offset: float | None = None,
+    readout: float | None = None,
+) -> NoiseModel:
+    """Decide on the noise model.
+
+    Given numbers are taken as they are. Without them a plain array counts as electrons; a signal is read for
+    HyperSpy's ``Noise_properties.Variance_linear_model``, else its noise is estimated from the image, and said so.
+
+    Parameters
+    ----------
+    opened
+        The data as they came in.
+    image, mask
+        Checked values, and True where measured.
+    gain
+        Raw units per electron, ``"estimate"``, or None.
+    offset, readout
+        Raw value without electrons; readout noise in raw units.
+
+    Raises
+    ------
+    DataError
+        A gain that isn't positive; an offset or readout given together with ``gain="estimate"``.
+    """
+    given = offset is not None or readout is not None
+    if isinstance(gain, str):
+        if gain != "estimate" or given:
+            raise DataError(
+                f"gain={gain!r}, offset={offset}, readout={readout}",
+                needed="gain='estimate' alone, or numbers",
+                todo="give gain=, offset=, readout= of the detector, or gain='estimate' without the others",
+            )
+        return estimate_noise(image, mask)
+    if gain is not None or given:
+        return NoiseModel(
+            1.0 if gain is None else float(gain),
+            0.0 if offset is None else float(offset),
+            0.0 if readout is None else float(readout),
+            source="given",
+        )
+    if opened.kind != "hyperspy":
+        return NoiseModel()
+    from_metadata = _linear_model(opened.source)
+    if from_metadata is not None:
+        return from_metadata
+    model = estimate_noise(image, mask)
+    low, high = COUNT_GAIN
+    if (
+        model.poisson
+        and low < model.gain < high
+        and judge_counts(image[mask]).kind == "counts"
+        and image.min() >= 0
+    ):
+        return NoiseModel(whiteness=model.whiteness)
+    kind = (
+        f"gain {model.gain:.4g}, zero at {model.offset:.4g}"
+        if model.poisson
+        else f"constant noise {model.readout:.4g}"
+    )
+    _log.info("the detector does not count electrons: noise estimated from the image (%s)", kind)
+    return model
+
+
+def _linear_model(signal: Any) -> NoiseModel | None:
+    """HyperSpy's variance = correlation·(gain·expected + offset), where someone has stored it."""
+    node = "Signal.Noise_properties.Variance_linear_model"
+    if not signal.metadata.has_item(node):
+        return None
+    stored = signal.metadata.get_item(node).as_dictionary()
+    correlation = float(stored.get("correlation_factor", 1.0))
+    gain = float(stored.get("gain_factor", 1.0)) * correlation
+    variance = float(stored.get("gain_offset", 0.0)) * correlation
+    if gain <= 0:
+        return NoiseModel(1.0, 0.0, float(np.sqrt(variance)), False, "given")
+    return NoiseModel(gain, -variance / gain, 0.0, source="given")
+
+
+def noise_priors(model: NoiseModel, image: NDArray[np.float64], mask: NDArray[np.bool_]) -> list[PriorCheck]:
+    """Measure whether the noise is what the likelihood takes it for: white, and of the size the gain says."""
+    try:
+        seen = estimate_noise(image, mask)
+    except DataError:
+        return []
+    mean = float(np.mean(image[mask]))
+    expected = (
+        max(model.gain * (mean - model.offset), 0.0) + model.readout**2 if model.poisson else model.readout**2
+    )
+    measured = max(seen.gain * (mean - seen.offset), 0.0) if seen.poisson else seen.readout**2
+    ratio = measured / expected if expected > 0 else float("inf")
+    return [
+        PriorCheck(
+            "noise-level",
+            "the variance of a pixel is what gain, offset and readout say",
+            float(abs(np.log2(ratio))) if np.isfinite(ratio) and ratio > 0 else 99.0,
+            0.4,
+            "<=",
+            f"|log2| of measured over expected variance ({ratio:.2g})",
+            "pass gain='estimate', or the detector's gain, offset and readout",
+        ),
+        PriorCheck(
+            "white-noise",
+            "the noise of neighbouring pixels is independent",
+            seen.whiteness,
+            1.5,
+            "<=",
+            "noise variance two pixels apart over that of neighbours",
+            "use the data as recorded: interpolated or filtered images make error bars too small",
+        ),
+    ]

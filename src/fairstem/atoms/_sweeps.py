@@ -1,0 +1,292 @@
+"""Numba drivers of `refine`: start values, sweeps over groups of overlapping columns, error bars."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from fairstem.atoms._kernels import (
+    E1,
+    E2,
+    HEIGHT,
+    LOG_WIDTH,
+    N_PARAMETERS,
+    X,
+    Y,
+    add_columns,
+    cholesky_solve,
+    fit_group,
+    scaled_cholesky,
+    score_and_fisher,
+    window_pixels,
+)
+
+
+@njit(cache=True, nogil=True)
+def contains(values, size, value):
+    """True when one of the first `size` values equals `value`."""
+    for i in range(size):  # noqa: SIM110 - numba compiles the loop
+        if values[i] == value:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _fixed_mean(py, px, params, members, neighbours, pointers, dark):
+    """Mean at the window's pixels of all that the group doesn't own: dark counts and neighbouring columns."""
+    fixed = np.full(py.size, dark)
+    total = 0
+    for i in range(members.size):
+        total += pointers[members[i] + 1] - pointers[members[i]]
+    done = np.empty(total, np.int64)
+    count = 0
+    for i in range(members.size):
+        for n in neighbours[pointers[members[i]] : pointers[members[i] + 1]]:
+            if contains(members, members.size, n) or contains(done, count, n):
+                continue
+            done[count] = n
+            count += 1
+    add_columns(fixed, py, px, params, done[:count])
+    return fixed
+
+
+@njit(cache=True, nogil=True)
+def start_values(counts, mask, params, background, dark):
+    """Heights and backgrounds from the image: the mean near the centre, over the lowest third around it."""
+    for k in range(params.shape[0]):
+        py, px = window_pixels(params, np.array([k]), 2.6, mask)
+        background[k, 1:] = 0.0
+        if py.size == 0:
+            params[k, HEIGHT], background[k, 0] = 1e-9, 0.0
+            continue
+        width = math.exp(params[k, LOG_WIDTH])
+        values = np.empty(py.size)
+        centre, inside = 0.0, 0
+        for n in range(py.size):
+            values[n] = counts[py[n], px[n]] - dark
+            if (py[n] - params[k, Y]) ** 2 + (px[n] - params[k, X]) ** 2 <= max(1.0, 0.4 * width * width):
+                centre += values[n]
+                inside += 1
+        # the mean of the lowest third: a quantile of few counts would be 0 or 1
+        third = max(1, values.size // 3)
+        background[k, 0] = max(
+            np.mean(np.partition(values, third)[:third]), 1e-3 if dark == 0.0 else -0.5 * dark
+        )
+        top = centre / inside if inside else values.max()
+        params[k, HEIGHT] = max(
+            top - background[k, 0], 0.1 * math.sqrt(max(background[k, 0] + dark, 1e-2)), 1e-6
+        )
+
+
+@njit(cache=True, nogil=True)
+def group_plane(params, background, members):
+    """The background of a group about its centre: (value, slope y, slope x, centre y, centre x)."""
+    plane = np.zeros(5)
+    for k in members:
+        plane[3] += params[k, Y] / members.size
+        plane[4] += params[k, X] / members.size
+        plane[1] += background[k, 1] / members.size
+        plane[2] += background[k, 2] / members.size
+    for k in members:
+        value = background[k, 0] + plane[1] * (plane[3] - params[k, Y]) + plane[2] * (plane[4] - params[k, X])
+        plane[0] += value / members.size
+    return plane
+
+
+@njit(cache=True, nogil=True)
+def sweep(
+    counts,
+    mask,
+    params,
+    anchor,
+    background,
+    n_plane,
+    groups,
+    group_pointers,
+    neighbours,
+    pointers,
+    active,
+    free,
+    limits,
+    radius,
+    dark,
+    lowest,
+    max_iter,
+    tolerance,
+):
+    """Fit each active group once with its neighbours held (Gauss-Seidel).
+
+    The windows are cut at `anchor`: fixed pixels, or the sweeps would never settle. Returns per group how far its
+    columns moved, whether the fit converged, and its log-likelihood.
+    """
+    n_groups = group_pointers.size - 1
+    moved, likelihood = np.zeros(n_groups), np.zeros(n_groups)
+    converged = np.zeros(n_groups, np.bool_)
+    for g in range(n_groups):
+        members = groups[group_pointers[g] : group_pointers[g + 1]]
+        if not active[g]:
+            continue
+        py, px = window_pixels(anchor, members, radius, mask)
+        if py.size < members.size * free.size + n_plane + 1:
+            continue
+        fixed = _fixed_mean(py, px, params, members, neighbours, pointers, dark)
+        floor = max(lowest, 1e-6 - fixed.min())
+        plane = group_plane(params, background, members)
+        plane[0] = max(plane[0], floor)
+        before = np.empty((members.size, N_PARAMETERS))
+        for i in range(members.size):
+            before[i] = params[members[i]]
+        likelihood[g], good = fit_group(
+            counts,
+            fixed,
+            py,
+            px,
+            params,
+            members,
+            plane,
+            n_plane,
+            floor,
+            free,
+            limits,
+            max_iter,
+            tolerance[g],
+        )
+        astray = False
+        for i in range(members.size):
+            k = members[i]
+            strayed = math.hypot(params[k, Y] - anchor[k, Y], params[k, X] - anchor[k, X])
+            if strayed > 1.0 + math.exp(anchor[k, LOG_WIDTH]):
+                astray = True
+        converged[g] = good and not astray
+        for i in range(members.size):
+            k = members[i]
+            if astray:
+                # a fit that went astray must not pull its neighbours after it
+                params[k] = before[i]
+                continue
+            background[k, 0] = (
+                plane[0] + plane[1] * (params[k, Y] - plane[3]) + plane[2] * (params[k, X] - plane[4])
+            )
+            background[k, 1], background[k, 2] = plane[1], plane[2]
+            moved[g] = max(moved[g], math.hypot(params[k, Y] - before[i, Y], params[k, X] - before[i, X]))
+    return moved, converged, likelihood
+
+
+@njit(cache=True, nogil=True)
+def _extended(members, neighbours, pointers, params, reach):
+    """The group and every neighbour whose overlap changes its error bars: nearer than `reach` widths."""
+    total = members.size
+    for i in range(members.size):
+        total += pointers[members[i] + 1] - pointers[members[i]]
+    out = np.empty(total, np.int64)
+    count = members.size
+    for i in range(members.size):
+        out[i] = members[i]
+    for i in range(members.size):
+        k = members[i]
+        for n in neighbours[pointers[k] : pointers[k + 1]]:
+            width = 0.5 * (math.exp(params[k, LOG_WIDTH]) + math.exp(params[n, LOG_WIDTH]))
+            distance = math.hypot(params[k, Y] - params[n, Y], params[k, X] - params[n, X])
+            if distance < reach * width and not contains(out, count, n):
+                out[count] = n
+                count += 1
+    return out[:count]
+
+
+@njit(cache=True, nogil=True)
+def covariances(
+    counts,
+    mask,
+    params,
+    background,
+    n_plane,
+    groups,
+    group_pointers,
+    neighbours,
+    pointers,
+    free,
+    radius,
+    dark,
+    reach,
+):
+    """Invert each group's Fisher matrix, overlapping neighbours free as well.
+
+    Returns the 6×6 covariance per column (zero where a parameter is held; NaN where singular), Pearson's chi-square
+    over the window per degree of freedom, and the pixels used.
+    """
+    n = params.shape[0]
+    out = np.full((n, N_PARAMETERS, N_PARAMETERS), np.nan)
+    chi2 = np.full(n, np.nan)
+    used = np.zeros(n, np.int64)
+    for g in range(group_pointers.size - 1):
+        members = groups[group_pointers[g] : group_pointers[g + 1]]
+        py, px = window_pixels(params, members, radius, mask)
+        free_left = py.size - members.size * free.size - n_plane
+        if free_left < 1:
+            continue
+        fixed = _fixed_mean(py, px, params, members, neighbours, pointers, dark)
+        plane = group_plane(params, background, members)
+        pearson = 0.0
+        mean = fixed.copy()
+        add_columns(mean, py, px, params, members)
+        for p in range(py.size):
+            m = mean[p] + plane[0] + plane[1] * (py[p] - plane[3]) + plane[2] * (px[p] - plane[4])
+            pearson += (counts[py[p], px[p]] - m) ** 2 / max(m, 1e-9)
+        everyone = _extended(members, neighbours, pointers, params, reach)
+        if everyone.size > members.size:
+            # pixels of the neighbours that don't belong to this window inform about the neighbours
+            py, px = window_pixels(params, everyone, radius, mask)
+            fixed = _fixed_mean(py, px, params, everyone, neighbours, pointers, dark)
+        n_par = everyone.size * free.size + n_plane
+        score, fisher = np.zeros(n_par), np.zeros((n_par, n_par))
+        good = score_and_fisher(counts, fixed, py, px, params, everyone, plane, n_plane, free, score, fisher)
+        for i in range(members.size):
+            chi2[members[i]] = pearson / free_left
+            used[members[i]] = mean.size
+        if good != -np.inf:
+            scatter_inverse(fisher, members, free, out)
+    return out, chi2, used
+
+
+@njit(cache=True, nogil=True)
+def scatter_inverse(fisher, members, free, out):
+    """Write each member's diagonal block of the inverse Fisher matrix into `out`."""
+    n = fisher.shape[0]
+    scale, lower = np.empty(n), np.empty((n, n))
+    if not scaled_cholesky(fisher, 0.0, scale, lower):
+        return
+    unit, solution = np.zeros(n), np.empty(n)
+    for i in range(members.size):
+        block = out[members[i]]
+        block[:, :] = 0.0
+        for a in range(free.size):
+            unit[i * free.size + a] = 1.0
+            cholesky_solve(lower, scale, unit, solution)
+            unit[i * free.size + a] = 0.0
+            for b in range(free.size):
+                block[free[a], free[b]] = solution[i * free.size + b]
+
+
+@njit(cache=True, nogil=True)
+def render_model(shape_y, shape_x, params, background, radius):
+    """The fitted image: columns plus each pixel's background from its nearest column; NaN outside all windows."""
+    model = np.full((shape_y, shape_x), np.nan)
+    nearest = np.full((shape_y, shape_x), np.inf)
+    columns = np.zeros((shape_y, shape_x))
+    for k in range(params.shape[0]):
+        width = math.exp(params[k, LOG_WIDTH])
+        reach = max(radius, 5.0) * width
+        inv = 1.0 / (width * width)
+        e1, e2 = params[k, E1], params[k, E2]
+        for i in range(max(0, int(params[k, Y] - reach)), min(shape_y, int(params[k, Y] + reach) + 2)):
+            for j in range(max(0, int(params[k, X] - reach)), min(shape_x, int(params[k, X] + reach) + 2)):
+                dy, dx = i - params[k, Y], j - params[k, X]
+                r2 = dy * dy + dx * dx
+                q = inv * ((1.0 + e1) * dy * dy + 2.0 * e2 * dy * dx + (1.0 - e1) * dx * dx)
+                columns[i, j] += params[k, HEIGHT] * math.exp(-0.5 * q)
+                if r2 <= (radius * width) ** 2 and r2 < nearest[i, j]:
+                    nearest[i, j] = r2
+                    model[i, j] = background[k, 0] + background[k, 1] * dy + background[k, 2] * dx
+    return model + columns
