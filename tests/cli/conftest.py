@@ -34,4 +34,4 @@ def without_pictures(monkeypatch):
     from fairstem.cli import atoms_files, atoms_page
 
     monkeypatch.setattr(atoms_page, "figures", lambda measured: [])
-    monkeypatch.setattr(atoms_files, "overlay_png", lambda measured: b"\x89PNG")
+    monkeypatch.setattr(atoms_files, "overlay_png", lambda measured, dpi: b"\x89PNG")

@@ -135,7 +135,7 @@ def test_columns_without_a_lattice_are_measured_all_the_same(fairstem, tmp_path)
     assert facts["columns"] >= 1
     assert facts["lattice"] is None
     assert facts["no_lattice"]
-    assert json.loads((tmp_path / "out" / "lattice.json").read_text())["found"] is False
+    assert json.loads((tmp_path / "out" / "lattice.json").read_text())["lattice_found"] is False
     assert "No lattice" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 

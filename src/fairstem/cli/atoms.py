@@ -102,7 +102,7 @@ def _run(
 
 
 def _plan(file: Path, source: dict[str, Any]) -> dict[str, Any]:
-    from fairstem.cli.atoms_measure import PEAK_BYTES_PER_PIXEL
+    from fairstem.cli.atoms_measure import LIBRARY_BYTES, PEAK_BYTES_PER_PIXEL
     from fairstem.cli.inputs import load_image
     from fairstem.compute import plan
     from fairstem.compute.memory import available_bytes
@@ -112,8 +112,8 @@ def _plan(file: Path, source: dict[str, Any]) -> dict[str, Any]:
     opened = open_data(signal, ndim=2)
     facts = describe(signal)
     pixels = opened.array.shape[0] * opened.array.shape[1]
-    peak = pixels * PEAK_BYTES_PER_PIXEL
-    blocks = plan(opened.array, budget=max(peak, 1), keep_axes=(0, 1), working=0)
+    peak = LIBRARY_BYTES + pixels * PEAK_BYTES_PER_PIXEL
+    blocks = plan(opened.array, budget=peak, keep_axes=(0, 1), working=0)
     return {
         "file": str(file),
         "shape": facts["shape"],

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fairstem import plot
 from fairstem.cli.measured import LatticeSummary, Measured
@@ -34,7 +35,10 @@ def _draw_overlay(measured: Measured, ax: Any) -> None:
     if "site" not in table or len(table) == 0:
         plot.columns(table, ax=ax)
         return
-    names = table["site"].map(lambda s: f"site {s}" if s else "no site")
+    sites = sorted(set(table["site"]) - {""})
+    # stray columns come last, so that sites keep their colours from image to image
+    shown = [f"site {s}" for s in sites] + (["no site"] if (table["site"] == "").any() else [])
+    names = pd.Categorical([f"site {s}" if s else "no site" for s in table["site"]], categories=shown)
     plot.columns(table.assign(site=names), ax=ax, color_by="site")
 
 

@@ -37,9 +37,9 @@ def write(
 
     measured.columns.to_csv(folder / "columns.csv", index_label="column")
     measured.bonds.to_csv(folder / "bonds.csv", index_label="bond")
-    lattice: dict[str, Any] = {"found": False, "why": measured.no_lattice}
+    lattice: dict[str, Any] = {"lattice_found": False, "why": measured.no_lattice}
     if measured.lattice is not None:
-        lattice = {"found": True, **measured.lattice.to_dict()}
+        lattice = {"lattice_found": True, **measured.lattice.to_dict()}
     text = json.dumps(jsonable(lattice), indent=2, allow_nan=False)
     (folder / "lattice.json").write_text(text + "\n", encoding="utf-8")
     opened = open_data(signal, ndim=2)
@@ -51,6 +51,8 @@ def write(
         signal = opened.rewrap(stored, step)
         opened = open_data(signal, ndim=2)
     save(signal, folder / "image.hspy")
-    (folder / "overlay.png").write_bytes(overlay_png(measured))
+    # at least one dot a pixel, so that the picture shows what was measured
+    dpi = min(max(150.0, measured.image.shape[1] / 5), 800.0)
+    (folder / "overlay.png").write_bytes(overlay_png(measured, dpi))
     html = page(measured, reference_nm=reference_nm, source=source).to_html()
     (folder / "report.html").write_text(html, encoding="utf-8")

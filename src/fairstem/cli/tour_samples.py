@@ -93,8 +93,6 @@ SAMPLES = (
         "compared one by one with the columns found here; nothing of them is used to find these.",
         phantom="cspbbr3",
         options={"shape": (256, 256), "peak": 80.0},
-        reference_nm=0.587,
-        reference="pseudo-cubic lattice parameter of CsPbBr₃",
         fitted_by="StatSTEM",
         quick=True,
     ),

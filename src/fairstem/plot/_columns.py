@@ -107,7 +107,7 @@ def columns(
     ax
         Axes with the image; new ones by default.
     color_by
-        Name of a column of the table. Text, categories, booleans and up to eight different
+        Name of a column of the table. Text, categories (in their order), booleans and up to eight different
         integers give a legend; other numbers a colour bar.
     label
         Text of the legend or colour bar: quantity and unit. `color_by` by default.

@@ -103,7 +103,7 @@ def histogram(
         ax.plot(
             x, curve, color=CATEGORIES[5], lw=1.5, label=f"from error bars: sd {expected_spread:.3g} {unit}"
         )
-        ax.set_ylim(0, max(top, min(float(curve.max()) * 1.05, 2.5 * top)))
+        ax.set_ylim(0, max(top, min(float(curve.max()) * 1.05, 1.3 * top)))
     if reference is not None:
         ax.axvline(reference, color="black", ls="--", lw=1, label=f"reference {reference:.5g} {unit}")
     left_out = n - inside.size
