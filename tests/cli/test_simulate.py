@@ -49,6 +49,18 @@ def test_image_truth_and_preview_agree_with_the_phantom(fairstem, tmp_path):
     assert (tmp_path / "new" / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_file_knows_its_noise(fairstem, tmp_path):
+    from fairstem.signals import load
+
+    arguments = ("--set", "gain=4", "--set", "offset=100", "--set", "readout=2", "--set", "background=0.5")
+    done = fairstem("simulate", "empty", "-o", tmp_path / "a.hspy", "--peak", 200, *arguments)
+    assert done.exit_code == 0, done.stderr
+    signal = load(tmp_path / "a.hspy", warn=False)
+    model = signal.metadata.Signal.Noise_properties.Variance_linear_model
+    predicted = model.gain_factor * signal.data.mean() + model.gain_offset
+    assert signal.data.var() == pytest.approx(predicted, rel=0.03)
+
+
 def test_a_series_is_written_with_its_frames(fairstem, tmp_path):
     from fairstem.signals import load, open_data
 

@@ -83,7 +83,12 @@ def _phantom(sample: Sample, asked: bool) -> Input:
     made = phantom(sample.phantom, **sample.options)
     step = Step("fairstem.simulate.phantom", {"name": made.name, **made.parameters})
     size = (made.pixel_size_nm, made.pixel_size_nm)
-    signal = make_signal(made.data, pixel_size_nm=size, title=f"phantom {made.name}", steps=[step])
+    counts = made.parameters["gain"] == 1 and made.parameters["offset"] == 0
+    # of a detector that does not count, the noise is left to be estimated, as it is for real files
+    noise = (1.0, 0.0, 0.0) if counts else None
+    signal = make_signal(
+        made.data, pixel_size_nm=size, noise=noise, title=f"phantom {made.name}", steps=[step]
+    )
     why = "as asked" if asked else f"the file {sample.file} is not at hand (fairstem.data.fetch gets it)"
     origin = f"Simulated: phantom {made.name!r} stands in, {why}. Every column is known."
     known = _visible(made.truth, made.data.shape[-2:])

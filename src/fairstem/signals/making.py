@@ -19,6 +19,7 @@ def make_signal(
     array: NDArray[Any],
     *,
     pixel_size_nm: tuple[float, float] | None = None,
+    noise: tuple[float, float, float] | None = None,
     title: str = "",
     steps: Sequence[Step] = (),
 ) -> Any:
@@ -30,6 +31,9 @@ def make_signal(
         (y, x) or (frame, y, x).
     pixel_size_nm
         Pixel size (py, px) in nm; None leaves the axes without calibration.
+    noise
+        The detector's gain (raw units per electron), offset and read-out noise (raw units), where they are
+        known; written as HyperSpy's ``Noise_properties.Variance_linear_model``.
     title
         Title of the signal.
     steps
@@ -66,6 +70,11 @@ def make_signal(
         axis["navigate"] = axis["name"] == "frame"
     signal = hs.signals.Signal2D(array, axes=axes)
     signal.metadata.General.title = title
+    if noise is not None:
+        gain, offset, readout = (float(v) for v in noise)
+        # variance = gain · expected value + gain_offset
+        model = {"gain_factor": gain, "gain_offset": readout**2 - gain * offset, "correlation_factor": 1.0}
+        signal.metadata.set_item("Signal.Noise_properties.Variance_linear_model", model)
     if steps:
         signal.metadata.set_item("fairstem.steps", [step.to_dict() for step in steps])
     return signal
@@ -90,6 +99,7 @@ def save(signal: Any, path: str | Path) -> None:
     Examples
     --------
     >>> import pathlib, tempfile
+    >>> import numpy as np
     >>> with tempfile.TemporaryDirectory() as place:
     ...     file = pathlib.Path(place) / "a.hspy"
     ...     save(make_signal(np.zeros((4, 6))), file)
