@@ -4,7 +4,7 @@ import fairstem
 
 project = "fairstem"
 author = "The fairstem developers"
-copyright = author  # noqa: A001
+copyright = author
 release = version = fairstem.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_parser"]
