@@ -138,7 +138,7 @@ def _bond_map(measured: Measured, value: str) -> Picture:
             "distortion of the scan, or a defect"
         )
     return Picture(
-        plot.to_png(lines.get_figure(root=True), 110, colours=256),
+        plot.to_png(lines.get_figure(root=True), 110),
         f"{words}.",
         f"Lines between neighbouring columns. {words}",
     )
@@ -165,7 +165,7 @@ def _bond_histogram(measured: Measured) -> Picture:
             f"{rest} {unit}, in squares, are in the object or in the scan."
         )
     return Picture(
-        plot.to_png(fig, 110, colours=256),
+        plot.to_png(fig, 110),
         f"Spread of the bond lengths about their means: {text} {unit}.{beyond}",
         f"Histogram of bond lengths about their means, spread {text} {unit}",
     )
@@ -176,7 +176,7 @@ def _error_bars(measured: Measured) -> Picture:
     ax = fig.subplots()
     plot.error_bars(measured.inner, ax=ax)
     return Picture(
-        plot.to_png(fig, 110, colours=256),
+        plot.to_png(fig, 110),
         "Standard deviations of the positions, from the Fisher information of each fit. Columns at the "
         "border are left out.",
         "Histogram of the error bars of the positions in y and x",
