@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from fairstem.priors import PriorCheck
 
 from ._calibration import calibrate_scan
+from ._cellsearch import Evidence
 from ._columns import ColumnArrays
-from ._indexing import Evidence, Indexing
+from ._indexing import Indexing
 from ._lattice_result import Lattice
-from ._latticefit import AffineFit, fit_lattice, propagate
+from ._latticefit import AffineFit, design_matrix, fit_lattice, propagate
 from ._localfit import local_misfit
 from ._occupancy import Occupancy, find_occupancy, primary_columns
 from ._superlattice import change_cell
@@ -49,14 +50,14 @@ def order_sites(indexing: Indexing, data: ColumnArrays) -> Indexing:
     return Indexing(indexing.cell, moved - whole, index, site, indexing.misfit, indexing.radius)
 
 
-def _fit(data: ColumnArrays, indexing: Indexing, primary: Flags) -> tuple[AffineFit, Flags, float, Float]:
-    """Return the fit, the inliers, the local scatter, and the misfit of the primary columns."""
+def _fit(data: ColumnArrays, indexing: Indexing, primary: Flags) -> tuple[AffineFit, Flags, float]:
+    """Return the fit, the inliers and the local scatter."""
     rows = np.flatnonzero(primary)
     n_sites = len(indexing.fraction)
     start = indexing.ideal[rows]
-    # displacements from a plain affine fit; what is left of it is the same for a column and its neighbours
-    affine = np.column_stack([np.ones(len(rows)), start])
-    shift = data.position[rows] - affine @ np.linalg.lstsq(affine, data.position[rows], rcond=None)[0]
+    # displacements from a plain fit; what it gets wrong is the same for a column and its neighbours
+    design = design_matrix(indexing.index[rows], indexing.site[rows], n_sites)
+    shift = data.position[rows] - design @ np.linalg.lstsq(design, data.position[rows], rcond=None)[0]
     _, scatter, good = local_misfit(start, shift)
     inlier = np.zeros(len(primary), dtype=bool)
     inlier[rows[good]] = True
@@ -66,7 +67,7 @@ def _fit(data: ColumnArrays, indexing: Indexing, primary: Flags) -> tuple[Affine
     used = used if present.min() >= 3 and used.sum() >= MIN_COLUMNS else inlier
     error = None if data.covariance is None else data.covariance[used]
     fit = fit_lattice(data.position[used], indexing.index[used], indexing.site[used], n_sites, error)
-    return fit, inlier, scatter, shift
+    return fit, inlier, scatter
 
 
 def assemble_lattice(
@@ -76,15 +77,16 @@ def assemble_lattice(
     evidence: Evidence,
     reference: float | tuple[float, ...] | None,
 ) -> Lattice:
+    """Fit the lattice to the indexed columns and gather its tables and checks."""
     primary = primary_columns(indexing.index, indexing.site, indexing.misfit)
-    fit, inlier, scatter, _ = _fit(data, indexing, primary)
+    fit, inlier, scatter = _fit(data, indexing, primary)
     for _ in range(2):
         matrix = canonical_cell(fit.value[1:3])[1]
         if np.array_equal(matrix, np.eye(2)):
             break
         # the fit over all columns may order |a| and |b| otherwise than the few cells of the start
         indexing = order_sites(change_cell(indexing, matrix, reduce=False), data)
-        fit, inlier, scatter, _ = _fit(data, indexing, primary)
+        fit, inlier, scatter = _fit(data, indexing, primary)
     indexing, fit = _centre(data, indexing, fit, inlier)
     cell, origin = fit.value[1:3], fit.value[0]
     fraction = np.vstack([np.zeros((1, 2)), fit.value[3:] @ np.linalg.inv(cell)])

@@ -74,7 +74,7 @@ def displacement(
     if reference == "local":
         ideal = table[["y_ideal", "x_ideal"]].to_numpy(dtype=float)
         near = nearest_rows(ideal, ideal, neighbours, skip_self=True)
-        fit = fit_locally(ideal, ideal, near, np.ones(near.shape, dtype=bool), ridge=0.02)
+        fit = fit_locally(ideal, ideal, *near, ridge=0.02)
         deviation = deviation - fit.of(deviation)[:, 0]
         covariance = covariance + fit.covariance(covariance)[:, :2, :2]
     else:
@@ -226,8 +226,7 @@ def strain(lattice: Lattice, *, neighbours: int = 12) -> pd.DataFrame:
     scale = scale / scale.mean()
     ideal = table[["y_ideal", "x_ideal"]].to_numpy(dtype=float) * scale
     deviation = table[["dy", "dx"]].to_numpy(dtype=float) * scale
-    near = nearest_rows(ideal, ideal, neighbours + 1)
-    fit = fit_locally(ideal, ideal, near, np.ones(near.shape, dtype=bool))
+    fit = fit_locally(ideal, ideal, *nearest_rows(ideal, ideal, neighbours + 1))
     if not fit.determined.any():
         raise DataError(
             f"no column has neighbours around it among {len(table)}", needed="at least four in a patch"

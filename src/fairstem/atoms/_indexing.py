@@ -10,13 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull, QhullError
 
-from fairstem.errors import DataError
+from ._translations import PARTNER_RADIUS, Pairs, no_lattice
 
-from ._translations import PARTNER_RADIUS, Pairs, find_translations, no_lattice
-
-__all__ = ["Evidence", "Indexing", "find_cell", "index_columns"]
+__all__ = ["Indexing", "index_columns"]
 
 Float = NDArray[np.float64]
 Integer = NDArray[np.int_]
@@ -68,113 +65,6 @@ class Indexing:
         return self.coordinates @ self.cell
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """How strongly the columns support a lattice; random points fail at least one of the three.
-
-    Parameters
-    ----------
-    score
-        Share of columns with partners at both translations where both are expected.
-    occupied
-        Share of the neighbouring cells (at ±a, ±b) of indexed columns that hold an indexed column.
-    misfit
-        Root-mean-square misfit over the largest misfit accepted; 0.7 for columns that fall anywhere.
-    share
-        Share of all columns that got indices.
-    filled
-        Share of the sites inside the convex hull of the indexed columns that hold a column.
-    """
-
-    score: float
-    occupied: float
-    misfit: float
-    share: float
-    filled: float
-
-    @property
-    def order(self) -> float:
-        """Occupied cells times sharpness: ≥ 0.5 for crystals, ≤ 0.25 for random or amorphous points."""
-        return self.occupied * (1 - self.misfit)
-
-    @property
-    def sufficient(self) -> bool:
-        """True when this is a lattice; the limits lie between crystals and hard-core random points."""
-        return self.score >= 0.25 and self.order * self.share**0.5 >= 0.3 and self.filled >= 0.6
-
-
-def find_cell(position: Float, pairs: Pairs) -> tuple[Indexing, Evidence]:
-    """Find the primitive cell of the positions (heights ignored) and index the columns.
-
-    Parameters
-    ----------
-    position
-        (n, 2) positions (y, x), px.
-    pairs
-        Their nearest pairs.
-
-    Raises
-    ------
-    DataError
-        No lattice, or evidence too weak to call it one.
-    """
-    candidates = find_translations(position, pairs)
-    # with many columns the counting error is nil and the first candidate is the answer
-    tried: list[tuple[Indexing, Evidence]] = []
-    failure: DataError | None = None
-    for cell, score in candidates if len(position) < 600 else candidates[:1]:
-        try:
-            indexing = index_columns(position, pairs, cell)
-        except DataError as error:
-            failure = error
-            continue
-        tried.append((indexing, _evidence(indexing, score)))
-    if not tried:
-        raise failure if failure is not None else no_lattice("no translation repeats them")
-    value = [evidence.filled * evidence.share for _, evidence in tried]
-    # candidates come by size: the smallest cell that explains nearly as much as the best one
-    chosen = next(number for number, this in enumerate(value) if this >= 0.85 * max(value))
-    indexing, evidence = tried[chosen]
-    if not evidence.sufficient:
-        order = evidence.order * evidence.share**0.5
-        raise no_lattice(
-            f"the best cell repeats {evidence.score:.0%} of them (25 % needed), fills {evidence.filled:.0%} "
-            f"of its sites (60 % needed) and has an order of {order:.2f} (0.3 needed; near 1 in a crystal, "
-            "near 0.2 in an amorphous area)"
-        )
-    return indexing, evidence
-
-
-def _evidence(indexing: Indexing, score: float) -> Evidence:
-    rows = indexing.indexed
-    keys = np.unique(np.column_stack([indexing.index, indexing.site])[rows], axis=0)
-    low = keys.min(axis=0) - 1
-    size = keys.max(axis=0) - low + 2
-    grid = np.zeros(size, dtype=bool)
-    grid[tuple((keys - low).T)] = True
-    steps = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0))
-    occupied = float(np.mean([grid[tuple((keys - low + np.array(step)).T)].mean() for step in steps]))
-    misfit = float(np.sqrt(np.mean(indexing.misfit[rows] ** 2)) / indexing.radius)
-    return Evidence(score, occupied, misfit, float(rows.mean()), len(keys) / _sites_in_hull(indexing))
-
-
-def _sites_in_hull(indexing: Indexing) -> float:
-    """Count the sites inside the hull of the indexed columns, in undistorted coordinates."""
-    coordinates = indexing.coordinates[indexing.indexed]
-    try:
-        hull = ConvexHull(coordinates).equations
-    except QhullError:
-        return float("inf")  # all in one row: no evidence for a plane lattice
-    low = np.floor(coordinates.min(axis=0)).astype(int) - 1
-    high = np.ceil(coordinates.max(axis=0)).astype(int) + 2
-    cells = np.stack(np.meshgrid(np.arange(low[0], high[0]), np.arange(low[1], high[1])), -1).reshape(-1, 2)
-    sites = (cells[:, None, :] + indexing.fraction).reshape(-1, 2)
-    inside = np.ones(len(sites), dtype=bool)
-    for normal_i, normal_j, offset in hull:
-        inside &= sites @ (normal_i, normal_j) + offset < 1e-6
-    return float(inside.sum())
-
-
 def index_columns(position: Float, pairs: Pairs, cell: Float, *, seeds: int = 6) -> Indexing:
     """Give every column of the largest grain its cell indices and its site.
 
@@ -198,7 +88,12 @@ def index_columns(position: Float, pairs: Pairs, cell: Float, *, seeds: int = 6)
     -----
     Cost: O(n k) for k neighbours, in about as many numpy passes as the image is cells wide.
     """
-    quality = _quality(pairs, cell)
+    partners = _partners(pairs, cell)
+    near = pairs.neighbour[:, : min(12, pairs.neighbour.shape[1])]
+    quality = 0.5 * partners + 0.5 * partners[near].mean(axis=1)
+    # among equals start at the centre, whatever the order of the rows
+    away = np.linalg.norm(position - np.median(position, axis=0), axis=1)
+    quality -= 1e-3 * away / max(float(away.max()), 1e-12)
     tried = np.zeros(len(position), dtype=bool)
     best: Indexing | None = None
     for _ in range(seeds):
@@ -206,7 +101,7 @@ def index_columns(position: Float, pairs: Pairs, cell: Float, *, seeds: int = 6)
         seed = int(np.argmax(score))
         if score[seed] < 0.4 * 4:
             break
-        grown = _grow(position, pairs, cell, seed)
+        grown = _grow(position, pairs, cell, seed, partners >= 2)
         tried[pairs.neighbour[seed, :8]] = True
         tried[seed] = True
         if grown is None:
@@ -221,18 +116,21 @@ def index_columns(position: Float, pairs: Pairs, cell: Float, *, seeds: int = 6)
     return best
 
 
-def _quality(pairs: Pairs, cell: Float) -> Float:
-    """Count partners at ±a and ±b, averaged over the column and its neighbours."""
+def _partners(pairs: Pairs, cell: Float) -> Float:
+    """Count the partners of each column at ±a and ±b."""
     partners = np.zeros(len(pairs.neighbour))
     for vector in (cell[0], -cell[0], cell[1], -cell[1]):
-        miss = np.linalg.norm(pairs.difference - vector, axis=-1).min(axis=1)
-        partners += miss < PARTNER_RADIUS * pairs.spacing
-    near = pairs.neighbour[:, : min(12, pairs.neighbour.shape[1])]
-    return np.asarray(0.5 * partners + 0.5 * partners[near].mean(axis=1))
+        miss = (pairs.difference[..., 0] - vector[0]) ** 2 + (pairs.difference[..., 1] - vector[1]) ** 2
+        partners += miss.min(axis=1) < (PARTNER_RADIUS * pairs.spacing) ** 2
+    return partners
 
 
-def _grow(position: Float, pairs: Pairs, cell: Float, seed: int) -> Indexing | None:
+def _grow(
+    position: Float, pairs: Pairs, cell: Float, seed: int, member: NDArray[np.bool_]
+) -> Indexing | None:
     patch, cell = _patch(position, pairs, cell, seed)
+    # columns of another grain, and false ones, have few partners: they must not make a site
+    patch = patch[member[patch]] if member[patch].sum() >= 6 else patch
     relative = (position[patch] - position[seed]) @ np.linalg.inv(cell)
     fraction, radius = _sites(relative, cell, pairs.spacing)
     if len(fraction) == 0:
@@ -314,7 +212,7 @@ def _sweep(pairs: Pairs, state: Indexing) -> None:
     new = np.flatnonzero(state.indexed)
     waiting: set[int] = set()
     for _ in range(4 * len(state.site) + 10):
-        frontier = np.unique(pairs.neighbour[new])
+        frontier = np.unique(pairs.neighbour[new, :VOTERS])
         frontier = frontier[state.site[frontier] < 0]
         if len(frontier) == 0:
             if votes_needed == 1 or not waiting:
@@ -341,7 +239,7 @@ def predict_coordinates(pairs: Pairs, state: Indexing, rows: NDArray[np.intp]) -
     # a column beside nothing but its own duplicate has no say
     weight = near / np.maximum(distance, 0.5 * pairs.spacing) ** 2
     step = pairs.difference[rows, :VOTERS] @ np.linalg.inv(state.cell)
-    seen = state.coordinates[neighbour] - step
+    seen = state.index[neighbour] + state.fraction[state.site[neighbour]] - step
     total = weight.sum(axis=1)
     mean = (weight[..., None] * seen).sum(axis=1) / np.maximum(total, 1e-300)[:, None]
     return mean, near.sum(axis=1)

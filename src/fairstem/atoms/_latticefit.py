@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AffineFit", "fit_lattice", "propagate"]
+__all__ = ["AffineFit", "design_matrix", "fit_lattice", "propagate"]
 
 Float = NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def fit_lattice(
     left out one after the other (jackknife).
     Cost: O(n (s + 2)²) for n columns and s sites.
     """
-    design = _design(index, site, n_sites)
+    design = design_matrix(index, site, n_sites)
     error = np.zeros((len(position), 2, 2)) if covariance is None else covariance
     origin = position.mean(axis=0)
     target = position - origin
@@ -93,7 +93,7 @@ def fit_lattice(
         new = np.linalg.solve(normal, right).reshape(beta.shape)
         change = float(np.abs(new - beta).max())
         beta = new
-        if change < 1e-10:
+        if change < 1e-7:  # px
             break
     residual = target - design @ beta
     # a perfect lattice leaves rounding errors only, whose correlation means nothing
@@ -108,7 +108,8 @@ def fit_lattice(
     return AffineFit(beta, spread, residual, intrinsic, correlation)
 
 
-def _design(index: NDArray[np.int_], site: NDArray[np.int_], n_sites: int) -> Float:
+def design_matrix(index: NDArray[np.int_], site: NDArray[np.int_], n_sites: int) -> Float:
+    """Return (n, 2 + n_sites): factors of origin, a, b and of the offsets of the sites after the first."""
     design = np.zeros((len(index), 3 + n_sites - 1))
     design[:, 0] = 1
     design[:, 1:3] = index

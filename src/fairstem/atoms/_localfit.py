@@ -47,11 +47,34 @@ class LocalFit:
         return np.asarray((self.weight[:, 0] ** 2).sum(axis=1))
 
 
-def nearest_rows(places: Float, points: Float, k: int, *, skip_self: bool = False) -> NDArray[np.intp]:
-    """Return the (m, k) rows of `points` nearest to `places`; a row beyond the last is ``len(points)``."""
-    k = min(k, len(points) - int(skip_self))
-    found = cKDTree(points).query(places, k + int(skip_self))[1].reshape(len(places), -1)
-    return np.asarray(found[:, int(skip_self) :])
+def nearest_rows(
+    places: Float, points: Float, k: int, *, skip_self: bool = False
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return the rows of the points nearest to `places`, and which of them count.
+
+    At least `k` count; all those as far as the k-th do too, so that the choice among equals (whole
+    shells of a lattice) does not hang on the order of the rows.
+
+    Parameters
+    ----------
+    places, points
+        (m, 2) and (n, 2) positions, px.
+    k
+        Number of points wanted.
+    skip_self
+        The places are the points themselves: leave each out of its own list.
+
+    Returns
+    -------
+    rows, count
+        Both (m, up to k + 8).
+    """
+    first = int(skip_self)
+    k = min(k, len(points) - first)
+    reach = min(k + 8, len(points) - first) + first
+    distance, rows = cKDTree(points).query(places, reach)
+    distance, rows = distance.reshape(len(places), -1)[:, first:], rows.reshape(len(places), -1)[:, first:]
+    return rows, distance <= 1.001 * distance[:, [k - 1]]
 
 
 def fit_locally(
@@ -118,12 +141,12 @@ def local_misfit(
     inlier
         (n,) True where the misfit is within `cut` times the scatter.
     """
-    neighbour = nearest_rows(ideal, ideal, k, skip_self=True)
+    neighbour, near = nearest_rows(ideal, ideal, k, skip_self=True)
     inlier = np.ones(len(ideal), dtype=bool)
     spacing = float(np.median(np.linalg.norm(ideal[neighbour[:, 0]] - ideal, axis=1)))
     misfit, scatter = displacement, 0.0
     for _ in range(3):
-        fit = fit_locally(ideal, ideal, neighbour, inlier[neighbour], ridge=0.02)
+        fit = fit_locally(ideal, ideal, neighbour, near & inlier[neighbour], ridge=0.02)
         misfit = (displacement - fit.of(displacement)[:, 0]) / np.sqrt(1 + fit.noise_gain)[:, None]
         length = np.linalg.norm(misfit, axis=1)
         # 2 ln 2: the median squared length of a two-dimensional Gaussian, per variance of one axis

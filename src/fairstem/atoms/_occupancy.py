@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import binary_closing, binary_fill_holes
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, cKDTree
 
 from ._localfit import fit_locally, nearest_rows
 
@@ -85,16 +85,14 @@ def find_occupancy(
     coordinates = candidate[:, :2] + low + fraction[candidate[:, 2]]
     perfect = coordinates @ cell + origin
     taken = filled[tuple(candidate.T)]
-    spacing = float(
-        np.median(np.linalg.norm(ideal[nearest_rows(ideal, ideal, 1, skip_self=True)[:, 0]] - ideal, axis=1))
-    )
+    closest = cKDTree(ideal).query(ideal, 2)[0][:, 1]
+    spacing = float(np.median(closest))
     inside = np.ones(len(candidate), dtype=bool)
     for *normal, offset in ConvexHull(ideal).equations:
         inside &= perfect @ np.array(normal) + offset < -0.25 * spacing
     # the local displacement carries the prediction along with drift and strain
     points = ideal[inlier]
-    neighbour = nearest_rows(perfect, points, 8)
-    fit = fit_locally(perfect, points, neighbour, np.ones(neighbour.shape, dtype=bool), ridge=0.02)
+    fit = fit_locally(perfect, points, *nearest_rows(perfect, points, 8), ridge=0.02)
     predicted = perfect + fit.of(position[inlier] - points)[:, 0]
     edge = np.zeros(len(candidate), dtype=bool)
     if shape is not None:

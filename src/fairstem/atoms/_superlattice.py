@@ -125,10 +125,11 @@ def _contrast(coset: NDArray[np.int_], values: tuple[Float, float]) -> tuple[flo
     share = between / max(between + within, 1e-300)
     freedom = len(value) - groups
     difference, scatter = float(np.ptp(mean)), (within / freedom) ** 0.5
-    ratio = between / (groups - 1) / max(within / freedom, 1e-300)
-    chance = float(f_distribution.sf(ratio, groups - 1, freedom))
     # significance grows with the number of columns; a real second site also stands out from the scatter
-    return share, chance < 1e-6 and difference > max(least, scatter)
+    if difference <= max(least, scatter):
+        return share, False
+    ratio = between / (groups - 1) / max(within / freedom, 1e-300)
+    return share, float(f_distribution.sf(ratio, groups - 1, freedom)) < 1e-6
 
 
 def _coset_number(index: NDArray[np.int_], matrix: NDArray[np.int_], order: int) -> NDArray[np.int_]:

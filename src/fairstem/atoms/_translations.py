@@ -24,6 +24,8 @@ Float = NDArray[np.float64]
 PARTNER_RADIUS = 0.35
 #: a translation must reach this share of the best pair's score
 SHARE_OF_BEST = 0.8
+#: translations are looked for among this many columns, drawn at random from larger tables
+MANY = 5000
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ def nearest_pairs(position: Float, k: int = 60) -> Pairs:
     return Pairs(neighbour, position[neighbour] - position[:, None, :], distance, spacing)
 
 
-def find_translations(position: Float, pairs: Pairs) -> list[tuple[Float, float]]:
+def find_translations(
+    position: Float, pairs: Pairs, *, share_of_best: float = SHARE_OF_BEST
+) -> list[tuple[Float, float]]:
     """Find the pairs of translations that repeat the columns, smallest cell first.
 
     Parameters
@@ -82,6 +86,9 @@ def find_translations(position: Float, pairs: Pairs) -> list[tuple[Float, float]
         (n, 2) positions (y, x), px.
     pairs
         Their nearest pairs.
+    share_of_best
+        A translation must reach this share of the best score. Lower it for several grains, where the
+        coincidence lattice of two grains can score higher than the lattice of either.
 
     Returns
     -------
@@ -95,10 +102,13 @@ def find_translations(position: Float, pairs: Pairs) -> list[tuple[Float, float]
     DataError
         No two independent translations repeat the columns.
     """
-    peaks, owner = _patterson_peaks(pairs)
+    rows = np.arange(len(position))
+    if len(rows) > MANY:
+        rows = np.sort(np.random.default_rng(0).choice(len(rows), MANY, replace=False))
+    peaks, owner = _patterson_peaks(pairs, rows)
     if len(peaks) < 2:
         raise no_lattice("their pair differences do not pile up anywhere")
-    joint, expected = _joint_scores(position, pairs, peaks, owner)
+    joint, expected = _joint_scores(position, rows, pairs.spacing, peaks, owner)
     n = len(position)
     area = np.abs(peaks[:, None, 0] * peaks[None, :, 1] - peaks[:, None, 1] * peaks[None, :, 0])
     length = np.linalg.norm(peaks, axis=1)
@@ -109,14 +119,12 @@ def find_translations(position: Float, pairs: Pairs) -> list[tuple[Float, float]
     # few columns test long translations: compare scores within their counting error
     error = 0.7 * np.sqrt(np.clip(joint * (1 - joint), 0.05, None) / np.maximum(expected, 1))
     best = float((joint - error)[usable].max())
-    good = usable & (joint + error >= SHARE_OF_BEST * best)
+    good = usable & (joint + error >= share_of_best * best)
     total = length[:, None] + length[None, :]
     found: list[tuple[Float, float]] = []
-    limit = 2.5 * float(area[good].min())
-    while good.any() and len(found) < 5:
+    # in a small table chance makes small cells score well; the right one may stand further down
+    while good.any() and len(found) < (12 if n < 600 else 6):
         least = float(area[good].min())
-        if least > limit:
-            break
         group = good & (area <= 1.15 * least)
         first, second = np.unravel_index(int(np.argmin(np.where(group, total, np.inf))), total.shape)
         found.append((canonical_cell(peaks[[first, second]])[0], float(joint[first, second])))
@@ -133,7 +141,7 @@ def no_lattice(why: str) -> DataError:
     )
 
 
-def _patterson_peaks(pairs: Pairs) -> tuple[Float, NDArray[np.intp]]:
+def _patterson_peaks(pairs: Pairs, rows: NDArray[np.intp]) -> tuple[Float, NDArray[np.intp]]:
     """Return the peaks of the map of pair differences and, for each pair, its peak (or -1)."""
     step = pairs.spacing / 8
     reach = float(np.median(pairs.distance[:, -1])) + 4 * step
@@ -142,7 +150,8 @@ def _patterson_peaks(pairs: Pairs) -> tuple[Float, NDArray[np.intp]]:
     # spacing can be tiny beside the reach when many columns are doubled; keep the map small
     if size > 1500:
         raise no_lattice("their distances span too wide a range")
-    cell = np.rint(pairs.difference / step).astype(np.intp) + half
+    difference = pairs.difference[rows]
+    cell = np.rint(difference / step).astype(np.intp) + half
     inside = ((cell >= 0) & (cell < size)).all(axis=-1)
     flat = np.where(inside, cell[..., 0] * size + cell[..., 1], 0)
     counts = np.bincount(flat[inside], minlength=size * size).reshape(size, size).astype(float)
@@ -153,37 +162,35 @@ def _patterson_peaks(pairs: Pairs) -> tuple[Float, NDArray[np.intp]]:
     peaks = (where[order] - half) * step
     peaks = peaks[np.linalg.norm(peaks, axis=1) > 0.4 * pairs.spacing]
     if len(peaks) == 0:
-        return peaks, np.full(pairs.distance.shape, -1)
+        return peaks, np.full(difference.shape[:2], -1)
     grid = (np.indices((size, size)).reshape(2, -1).T - half) * step
     owner = np.full(flat.shape, -1)
     for _ in range(3):
         # the owner of a pair is looked up by map cell: exact enough, and fast for a million pairs
         nearest = cKDTree(peaks).query(grid)[1]
         owner = np.where(inside, nearest[flat], -1)
-        close = np.linalg.norm(pairs.difference - peaks[owner], axis=-1) < PARTNER_RADIUS * pairs.spacing
+        close = np.linalg.norm(difference - peaks[owner], axis=-1) < PARTNER_RADIUS * pairs.spacing
         owner = np.where(close, owner, -1)
         kept = owner >= 0
         number = np.bincount(owner[kept], minlength=len(peaks))
-        sums = [np.bincount(owner[kept], pairs.difference[kept][:, axis], len(peaks)) for axis in (0, 1)]
+        near = difference[kept]
+        sums = [np.bincount(owner[kept], near[:, axis], len(peaks)) for axis in (0, 1)]
         filled = number > 0
         peaks = np.where(filled[:, None], np.column_stack(sums) / np.maximum(number, 1)[:, None], peaks)
     return np.asarray(peaks, dtype=float), np.asarray(owner, dtype=np.intp)
 
 
 def _joint_scores(
-    position: Float, pairs: Pairs, peaks: Float, owner: NDArray[np.intp]
+    position: Float, rows: NDArray[np.intp], spacing: float, peaks: Float, owner: NDArray[np.intp]
 ) -> tuple[Float, Float]:
     """Return, for each two peaks, the share of columns with partners at both, and how many were expected."""
     n = len(position)
     # t and -t are the same translation: keep the first of the two
     opposite = np.linalg.norm(peaks[:, None] + peaks[None, :], axis=-1)
     first = np.argmin(opposite, axis=1)
-    half = ~((first < np.arange(len(peaks))) & (opposite.min(axis=1) < PARTNER_RADIUS * pairs.spacing))
-    rows = np.arange(n)
-    if n > 5000:
-        rows = np.sort(np.random.default_rng(0).choice(n, 5000, replace=False))
+    half = ~((first < np.arange(len(peaks))) & (opposite.min(axis=1) < PARTNER_RADIUS * spacing))
     has = np.zeros((len(rows), len(peaks) + 1), dtype=np.float32)
-    has[np.arange(len(rows))[:, None], owner[rows]] = 1
+    has[np.arange(len(rows))[:, None], owner] = 1
     has = has[:, :-1] * half
     try:
         hull = ConvexHull(position).equations
@@ -193,7 +200,7 @@ def _joint_scores(
     shift = peaks @ hull[:, :2].T
     expected = np.empty_like(has)
     for number, step in enumerate(shift):
-        expected[:, number] = ((margin + step) < 0.05 * pairs.spacing).all(axis=1)
+        expected[:, number] = ((margin + step) < 0.05 * spacing).all(axis=1)
     has *= expected
     both_expected = (expected.T @ expected).astype(float) * (n / len(rows))
     both_present = (has.T @ has).astype(float) * (n / len(rows))
