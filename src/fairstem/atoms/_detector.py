@@ -19,7 +19,7 @@ Gain = float | Literal["estimate"] | None
 
 _log = logging.getLogger(__name__)
 
-COUNT_GAIN = (0.75, 1.33)  # an estimated gain in this range, on integers, is a counting detector
+COUNT_RATIO = (0.75, 1.33)  # integers whose variance over mean lies in this range count electrons
 
 
 def noise_of(
@@ -73,13 +73,9 @@ def noise_of(
     if from_metadata is not None:
         return from_metadata
     model = estimate_noise(image, mask)
-    low, high = COUNT_GAIN
-    if (
-        model.poisson
-        and low < model.gain < high
-        and judge_counts(image[mask]).kind == "counts"
-        and image.min() >= 0
-    ):
+    low, high = COUNT_RATIO
+    ratio = _variance(model, image, mask) / max(float(image[mask].mean()), 1e-300)
+    if low < ratio < high and image[mask].min() >= 0 and judge_counts(image[mask]).kind == "counts":
         return NoiseModel(whiteness=model.whiteness)
     kind = (
         f"gain {model.gain:.4g}, zero at {model.offset:.4g}"
@@ -88,6 +84,12 @@ def noise_of(
     )
     _log.info("the detector does not count electrons: noise estimated from the image (%s)", kind)
     return model
+
+
+def _variance(model: NoiseModel, image: NDArray[np.float64], mask: NDArray[np.bool_]) -> float:
+    """Variance of a pixel at the mean level of the image, raw units squared."""
+    counting = model.gain * max(float(image[mask].mean()) - model.offset, 0.0) if model.poisson else 0.0
+    return counting + model.readout**2
 
 
 def _linear_model(signal: Any) -> NoiseModel | None:
@@ -110,11 +112,7 @@ def noise_priors(model: NoiseModel, image: NDArray[np.float64], mask: NDArray[np
         seen = estimate_noise(image, mask)
     except DataError:
         return []
-    mean = float(np.mean(image[mask]))
-    expected = (
-        max(model.gain * (mean - model.offset), 0.0) + model.readout**2 if model.poisson else model.readout**2
-    )
-    measured = max(seen.gain * (mean - seen.offset), 0.0) if seen.poisson else seen.readout**2
+    expected, measured = _variance(model, image, mask), _variance(seen, image, mask)
     ratio = measured / expected if expected > 0 else float("inf")
     return [
         PriorCheck(

@@ -120,16 +120,14 @@ def _fit_all(ready: Prepared, found: Detection, threshold: float) -> tuple[Colum
     width = np.full(y.size, max(found.scale, 0.5))
     limits = (max(0.3, found.scale / 3), max(1.0, found.scale * 3))
     slope: Slope | None = None
-    may_add = True
     for rounds in range(1, MAX_ROUNDS + 1):
         fit = fit_columns(
             ready.counts, y, x, width, mask=ready.mask, dark=ready.dark, slope=slope, width_range=limits
         )
         keep = _worth_keeping(fit, ready.shape)
         new_y, new_x = np.empty(0), np.empty(0)
-        if may_add and rounds < MAX_ROUNDS and keep.any():
+        if rounds == 1 and keep.any():
             new_y, new_x = _left_over(ready, fit, keep, threshold)
-            may_add = new_y.size > 0
         # columns outside the image or without significance hardly touch the others: only twins and additions do
         if not new_y.size and not _twins_dropped(fit, keep):
             break
@@ -194,5 +192,7 @@ def _left_over(
     distance = tree.query(here)[0]
     near = tree.query(here, min(6, len(kept.params)))[1].reshape(left.y.size, -1)
     typical = np.median(kept.params[near, HEIGHT], axis=1)
-    add = (distance > APART * width) & (left.height > WEAKEST * typical)
+    border = np.minimum(here, np.array(ready.shape) - 1 - here).min(axis=1)
+    # at the border half a column outside the image looks like one
+    add = (distance > APART * width) & (left.height > WEAKEST * typical) & (border > width)
     return left.y[add], left.x[add]

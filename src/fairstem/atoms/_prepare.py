@@ -79,9 +79,10 @@ def prepare(
     checked = validate_image(opened.source if opened.kind == "hyperspy" else opened.array, "image")
     array, mask = checked.array, checked.mask.copy()
     noise = noise_of(opened, array, mask, gain, offset, readout)
-    if noise.source == "counts" and float(array[mask].min()) < 0:
+    lowest = float(array[mask].min())
+    if noise.poisson and noise.source != "estimated" and noise.readout == 0 and lowest < noise.offset:
         raise DataError(
-            f"image taken as electron counts has negative values (lowest {float(array[mask].min()):.4g})",
+            f"image has values below zero electrons (lowest {lowest:.4g}, offset {noise.offset:.4g}, no readout noise)",
             needed="counts, or the detector's gain, offset and readout noise",
             todo="pass gain='estimate', or gain=, offset= and readout=",
         )

@@ -129,18 +129,39 @@ class Sweeper:
                 active, self.free, WINDOW, MAX_ITERATIONS if self.sweeps == 1 else 4, tolerance, anchor
             )
             converged = np.where(active, good, converged)
+            active = self._disturbed(moved, tolerance)
             if slope == "common" and self.sweeps <= 2:
-                self.background[:, 1:] = common_slopes(params, self.background[:, 0])
-                continue
-            # a group is fitted again while one of its neighbours has moved
-            restless = (moved > 2 * tolerance)[self.group_of[self.neighbours]]
-            owner = np.repeat(np.arange(len(params)), np.diff(self.neighbour_pointers))
-            active = np.zeros(self.n_groups, np.bool_)
-            active[self.group_of[owner[restless]]] = True
+                active |= self._update_slopes(tolerance)
             if not active.any():
                 break
         self.group_converged = converged
         self.converged = converged[self.group_of] & self._plausible(anchor)
+
+    def _disturbed(self, moved: FloatArray, tolerance: FloatArray) -> NDArray[np.bool_]:
+        """Groups whose neighbours' moves shift them by more than the tolerance; the overlap carries the move."""
+        params, width = self.params, np.exp(self.params[:, LOG_WIDTH])
+        owner = np.repeat(np.arange(len(params)), np.diff(self.neighbour_pointers))
+        other = self.neighbours
+        gap = np.hypot(params[owner, Y] - params[other, Y], params[owner, X] - params[other, X])
+        overlap = np.exp(-((gap / (width[owner] + width[other])) ** 2))
+        strength = params[other, HEIGHT] / np.maximum(params[owner, HEIGHT], 1e-9)
+        apart = self.group_of[owner] != self.group_of[other]
+        shift = 2.0 * moved[self.group_of[other]] * overlap * strength
+        disturbed = np.zeros(self.n_groups, np.bool_)
+        disturbed[self.group_of[owner[apart & (shift > tolerance[self.group_of[owner]])]]] = True
+        return disturbed
+
+    def _update_slopes(self, tolerance: FloatArray) -> NDArray[np.bool_]:
+        """Renew the common slopes; return the groups that the change shifts by more than the tolerance."""
+        slopes = common_slopes(self.params, self.background[:, 0])
+        change = np.hypot(*(slopes - self.background[:, 1:]).T)
+        # a slope b shifts a column of height A and width w by about 4 w² b / A
+        width = np.exp(self.params[:, LOG_WIDTH])
+        shift = 4 * width**2 * change / np.maximum(self.params[:, HEIGHT], 1e-9)
+        self.background[:, 1:] = slopes
+        moved = np.zeros(self.n_groups, np.bool_)
+        moved[self.group_of[shift > tolerance[self.group_of]]] = True
+        return moved
 
     def _plausible(self, anchor: FloatArray) -> NDArray[np.bool_]:
         """Within reach of the start, inside the image, and not at the limits of the width."""
@@ -169,7 +190,8 @@ class Sweeper:
             groups = np.zeros(self.n_groups, np.bool_)
             groups[self.group_of[lost]] = True
             anchor, n_plane, self.n_plane = params.copy(), self.n_plane, 1
-            self.background[lost, 1:] = 0.0
+            # a slope of its own would be one more thing to go astray
+            self.background[lost, 1:] = common_slopes(params, self.background[:, 0])[lost]
             for _ in range(2):
                 good = self._sweep(groups, held, 2.5, MAX_ITERATIONS, np.full(self.n_groups, 1e-3), anchor)[1]
             again, chi2_again, pixels_again = self._covariances(held)
@@ -205,7 +227,7 @@ class Sweeper:
     def _sample(self) -> NDArray[np.bool_]:
         """Groups spread over the image that decide for all."""
         sample = np.zeros(self.n_groups, np.bool_)
-        sample[:: max(1, self.n_groups // SAMPLE)] = True
+        sample[:: -(-self.n_groups // SAMPLE)] = True
         return sample
 
     def _agree_on_width(self, tolerance: FloatArray) -> None:

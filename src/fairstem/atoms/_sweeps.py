@@ -170,7 +170,10 @@ def sweep(
                 plane[0] + plane[1] * (params[k, Y] - plane[3]) + plane[2] * (params[k, X] - plane[4])
             )
             background[k, 1], background[k, 2] = plane[1], plane[2]
-            moved[g] = max(moved[g], math.hypot(params[k, Y] - before[i, Y], params[k, X] - before[i, X]))
+            # a change of height disturbs the neighbours as a shift of that share of the width does
+            shift = math.hypot(params[k, Y] - before[i, Y], params[k, X] - before[i, X])
+            swell = abs(params[k, HEIGHT] - before[i, HEIGHT]) / max(before[i, HEIGHT], 1e-9)
+            moved[g] = max(moved[g], shift, swell * math.exp(params[k, LOG_WIDTH]))
     return moved, converged, likelihood
 
 
