@@ -1,5 +1,6 @@
 from ._bonds import bond_spread as bond_spread
 from ._bonds import bonds as bonds
+from ._calibration import ScanCalibration as ScanCalibration
 from ._displacement import displacement as displacement
 from ._displacement import polarisation as polarisation
 from ._displacement import strain as strain
@@ -15,6 +16,7 @@ from ._sublattices import sublattices as sublattices
 __all__ = [
     "Lattice",
     "NoiseModel",
+    "ScanCalibration",
     "bond_spread",
     "bonds",
     "displacement",

@@ -23,6 +23,8 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 THRESHOLD = 5.0  # standard deviations; white noise then gives < 1 false column per 4096² pixels
+TILE = 512
+MOST_PIXELS = 3 * TILE**2
 PROMINENCE = 3.0  # standard deviations between a peak and the saddle to a higher one
 SCALE_STEP = 2 ** (1 / 3)
 FINEST_SHARE = (
@@ -154,6 +156,16 @@ def scales(shape: tuple[int, ...], largest: float | None = None) -> list[float]:
     return [0.9 * SCALE_STEP**i for i in range(steps + 1)]
 
 
+def _tiles(counts: FloatArray) -> list[FloatArray]:
+    """What a large image chooses its scale on: the tiles with the strongest contrast."""
+    if counts.size <= MOST_PIXELS:
+        return [counts]
+    corners = [(y, x) for y in range(0, counts.shape[0], TILE) for x in range(0, counts.shape[1], TILE)]
+    tiles = [counts[y : y + TILE, x : x + TILE] for y, x in corners]
+    whole = [tile for tile in tiles if min(tile.shape) >= TILE // 2]
+    return sorted(whole, key=lambda tile: -float(_bin(tile, 4).var()))[:3]
+
+
 def choose_scale(counts: FloatArray, threshold: float = THRESHOLD) -> tuple[float, float] | None:
     """Return the finest useful and the best column width in px, None where nothing stands out of the noise.
 
@@ -161,12 +173,13 @@ def choose_scale(counts: FloatArray, threshold: float = THRESHOLD) -> tuple[floa
     pair of columns explains less than the two. The finest within 70 % of the best still tells pairs apart.
     """
     share = {}
+    tiles = _tiles(counts)
     # below ~6 counts under the kernel single electrons look like peaks: their noise is far from normal
     enough = math.sqrt(6.0 / (2 * math.pi * max(float(counts.mean()), 1e-9)))
     for scale in scales(counts.shape):
         if scale < enough:
             continue
-        z = _at_scale(counts, counts, scale, threshold).score
+        z = np.concatenate([_at_scale(tile, tile, scale, threshold).score for tile in tiles])
         # a handful of pixels may stand out by chance or defect: they don't make a scale
         share[scale] = float((z**2).sum()) / scale**2 if z.size >= 3 else 0.0
     best = max(share.values(), default=0.0)

@@ -109,7 +109,7 @@ def _linear_model(signal: Any) -> NoiseModel | None:
 def noise_priors(model: NoiseModel, image: NDArray[np.float64], mask: NDArray[np.bool_]) -> list[PriorCheck]:
     """Measure whether the noise is what the likelihood takes it for: white, and of the size the gain says."""
     try:
-        seen = estimate_noise(image, mask)
+        seen = model if model.source == "estimated" else estimate_noise(image, mask)
     except DataError:
         return []
     expected, measured = _variance(model, image, mask), _variance(seen, image, mask)

@@ -150,7 +150,7 @@ def _twins_dropped(fit: ColumnFit, keep: NDArray[np.bool_]) -> bool:
 
 def _subset(fit: ColumnFit, keep: NDArray[np.bool_]) -> ColumnFit:
     return ColumnFit(
-        fit.params[keep], fit.background[keep], fit.covariance[keep], fit.chi2[keep], fit.pixels[keep],
+        fit.params[keep], fit.background[keep], fit.covariance[keep], fit.chi2[keep],
         fit.converged[keep], fit.sweeps, fit.slope,
     )  # fmt: skip
 

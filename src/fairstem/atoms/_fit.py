@@ -7,11 +7,14 @@ from numpy.typing import NDArray
 
 from fairstem.atoms import _sweeps
 from fairstem.atoms._kernels import E1, E2, HEIGHT, LOG_WIDTH, N_PARAMETERS, X, Y
-from fairstem.atoms._sweeper import ColumnFit, Slope, Sweeper
+from fairstem.atoms._sweeper import ColumnFit, Slope, Sweeper, lowest_background
+from fairstem.atoms._sweeps import Scene
 
 __all__ = ["fit_columns"]
 
 FloatArray = NDArray[np.float64]
+
+FEW = 0.85  # share of converged columns below which free slopes are tried
 
 
 def fit_columns(
@@ -66,24 +69,21 @@ def fit_columns(
     background = np.zeros((n, 3))
     if n == 0:
         empty = np.zeros((0, N_PARAMETERS, N_PARAMETERS))
-        return ColumnFit(
-            params, background, empty, np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool), 0, "none"
-        )
+        return ColumnFit(params, background, empty, np.zeros(0), np.zeros(0, bool), 0, "none")
     _sweeps.start_values(counts, mask, params, background, dark)
-    start = params.copy()
     free = np.array(
         [HEIGHT, Y, X] + ([] if fixed_width else [LOG_WIDTH]) + ([E1, E2] if elliptic else []), np.int64
     )
-    log_range = np.log(np.asarray(width_range, float))
+    scene = Scene(counts, mask, dark, lowest_background(counts, mask, dark))
 
     def attempt(choice: Slope) -> Sweeper:
-        job = Sweeper(counts, mask, params.copy(), background.copy(), free, log_range, dark)
-        job.run(choice)
+        job = Sweeper(scene, params.copy(), background.copy(), np.log(np.asarray(width_range, float)))
+        job.run(choice, free)
         return job
 
     best = attempt(slope or "common")
-    if slope is None and best.converged.mean() < 0.9:
+    if slope is None and best.converged.mean() < FEW:
         # single atoms on a rough support have no neighbours to agree with
         other = attempt("free")
         best = other if other.converged.mean() > best.converged.mean() + 0.02 else best
-    return best.finish(start)
+    return best.finish(params)

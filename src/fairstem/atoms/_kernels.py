@@ -9,6 +9,7 @@ a constant or a plane.
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -17,6 +18,22 @@ HEIGHT, Y, X, LOG_WIDTH, E1, E2 = range(6)
 N_PARAMETERS = 6
 
 _TINY = 1e-9
+
+
+class Window(NamedTuple):
+    """The pixels of a group, flat: their counts, the mean that the group doesn't change, their y and x."""
+
+    counts: Any
+    fixed: Any
+    py: Any
+    px: Any
+
+
+class Free(NamedTuple):
+    """What is fitted: indices into a column's six parameters; 1 (value) or 3 (with slopes) of the background."""
+
+    columns: Any
+    plane: int
 
 
 @njit(cache=True, nogil=True)
@@ -92,63 +109,71 @@ def add_columns(mean, py, px, params, which):
 
 
 @njit(cache=True, nogil=True)
-def score_and_fisher(counts, fixed, py, px, params, members, plane, n_plane, free, score, fisher):
+def _column_gradient(dy, dx, params, k, inv, round_part, columns, grad, start):
+    """Write a column's derivatives at one pixel into `grad`; return what it adds to the mean there."""
+    e1, e2 = params[k, E1], params[k, E2]
+    g = round_part * correction(params, k, inv, dy, dx)
+    ag = params[k, HEIGHT] * g
+    for f in range(columns.size):
+        p = columns[f]
+        if p == HEIGHT:
+            value = g
+        elif p == Y:
+            value = ag * inv * ((1.0 + e1) * dy + e2 * dx)
+        elif p == X:
+            value = ag * inv * ((1.0 - e1) * dx + e2 * dy)
+        elif p == LOG_WIDTH:
+            value = ag * inv * ((1.0 + e1) * dy * dy + 2.0 * e2 * dy * dx + (1.0 - e1) * dx * dx)
+        elif p == E1:
+            value = -0.5 * ag * inv * (dy * dy - dx * dx)
+        else:
+            value = -ag * inv * dy * dx
+        grad[start + f] = value
+    return ag
+
+
+@njit(cache=True, nogil=True)
+def score_and_fisher(window, params, members, plane, free, score, fisher):
     """Fill the score vector and the Fisher matrix of a group; return its log-likelihood.
 
-    `fixed` is the mean that the group does not change (neighbours, dark counts). `plane` holds the background at
-    its centre, its slopes along y and x, and that centre (y, x); the first `n_plane` (1 or 3) are free. Parameters
-    run member by member through `free` (indices into the six), the background last.
-    Returns -inf when the mean is not positive everywhere.
+    `plane` holds the background at its centre, its slopes along y and x, and that centre (y, x). Parameters run
+    member by member, the background last. Returns -inf when the mean is not positive everywhere.
     """
-    n_free = free.size
-    n_columns = members.size * n_free
-    n_par = n_columns + n_plane
+    n_columns = members.size * free.columns.size
+    n_par = n_columns + free.plane
     score[:] = 0.0
     fisher[:, :] = 0.0
     grad = np.empty(n_par)
-    six = np.empty(N_PARAMETERS)
     inverse = np.empty(members.size)
     for i in range(members.size):
         inverse[i] = math.exp(-2.0 * params[members[i], LOG_WIDTH])
-    along_y, along_x, y0, x0 = profiles(py, px, params, members)
+    along_y, along_x, y0, x0 = profiles(window.py, window.px, params, members)
     likelihood = 0.0
-    for n in range(py.size):
-        by, bx = py[n] - plane[3], px[n] - plane[4]
-        m = fixed[n] + plane[0] + plane[1] * by + plane[2] * bx
+    for n in range(window.py.size):
+        y, x = window.py[n], window.px[n]
+        by, bx = y - plane[3], x - plane[4]
+        m = window.fixed[n] + plane[0] + plane[1] * by + plane[2] * bx
         for i in range(members.size):
             k = members[i]
-            dy = py[n] - params[k, Y]
-            dx = px[n] - params[k, X]
-            inv = inverse[i]
-            e1, e2 = params[k, E1], params[k, E2]
-            q = inv * ((1.0 + e1) * dy * dy + 2.0 * e2 * dy * dx + (1.0 - e1) * dx * dx)
-            g = along_y[i, py[n] - y0] * along_x[i, px[n] - x0] * correction(params, k, inv, dy, dx)
-            ag = params[k, HEIGHT] * g
-            m += ag
-            six[HEIGHT] = g
-            six[Y] = ag * inv * ((1.0 + e1) * dy + e2 * dx)
-            six[X] = ag * inv * ((1.0 - e1) * dx + e2 * dy)
-            six[LOG_WIDTH] = ag * q
-            six[E1] = -0.5 * ag * inv * (dy * dy - dx * dx)
-            six[E2] = -ag * inv * dy * dx
-            for f in range(n_free):
-                grad[i * n_free + f] = six[free[f]]
+            part = along_y[i, y - y0] * along_x[i, x - x0]
+            start = i * free.columns.size
+            m += _column_gradient(
+                y - params[k, Y], x - params[k, X], params, k, inverse[i], part, free.columns, grad, start
+            )
         if m <= _TINY:
             return -np.inf
         grad[n_columns] = 1.0
-        if n_plane == 3:
+        if free.plane == 3:
             grad[n_columns + 1] = by
             grad[n_columns + 2] = bx
-        c = counts[py[n], px[n]]
+        c = window.counts[n]
         likelihood += (c * math.log(m) if c != 0.0 else 0.0) - m
-        residual = c / m - 1.0
-        weight = 1.0 / m
+        residual, weight = c / m - 1.0, 1.0 / m
         for a in range(n_par):
-            ga = grad[a]
-            score[a] += residual * ga
-            ga *= weight
+            score[a] += residual * grad[a]
+            weighted = weight * grad[a]
             for b in range(a + 1):
-                fisher[a, b] += ga * grad[b]
+                fisher[a, b] += weighted * grad[b]
     for a in range(n_par):
         for b in range(a):
             fisher[b, a] = fisher[a, b]
@@ -229,21 +254,35 @@ def apply_step(params, members, free, step, trial, min_log_width, max_log_width)
 
 
 @njit(cache=True, nogil=True)
-def fit_group(
-    counts, fixed, py, px, params, members, plane, n_plane, floor, free, limits, max_iter, tolerance
-):
+def _take_step(params, members, plane, free, step, limits, floor, old):
+    """Apply a step in place, keep the old values in `old`; return the largest shift of a position."""
+    trial = np.empty((members.size, N_PARAMETERS))
+    apply_step(params, members, free.columns, step, trial, limits[0], limits[1])
+    for a in range(free.plane):
+        plane[a] += step[members.size * free.columns.size + a]
+    plane[0] = max(floor, plane[0])
+    largest = 0.0
+    for i in range(members.size):
+        k = members[i]
+        largest = max(largest, math.hypot(trial[i, Y] - params[k, Y], trial[i, X] - params[k, X]))
+        old[i] = params[k]
+        params[k] = trial[i]
+    return largest
+
+
+@njit(cache=True, nogil=True)
+def fit_group(window, params, members, plane, free, floor, limits, max_iter, tolerance):
     """Maximise the Poisson likelihood of one group in place; return (log-likelihood, converged).
 
     `floor` is the lowest background at the centre; `limits` the range of log width; the fit ends when no position
     moves by more than `tolerance` px.
     """
-    n_par = members.size * free.size + n_plane
+    n_par = members.size * free.columns.size + free.plane
     score, fisher = np.zeros(n_par), np.zeros((n_par, n_par))
     new_score, new_fisher = np.zeros(n_par), np.zeros((n_par, n_par))
     step, scale, lower = np.empty(n_par), np.empty(n_par), np.empty((n_par, n_par))
-    trial = np.empty((members.size, N_PARAMETERS))
     old, old_plane = np.empty((members.size, N_PARAMETERS)), np.empty(plane.size)
-    likelihood = score_and_fisher(counts, fixed, py, px, params, members, plane, n_plane, free, score, fisher)
+    likelihood = score_and_fisher(window, params, members, plane, free, score, fisher)
     damping = 1e-3
     if likelihood == -np.inf:
         return likelihood, False
@@ -251,20 +290,9 @@ def fit_group(
         if not scaled_cholesky(fisher, damping, scale, lower):
             return likelihood, False
         cholesky_solve(lower, scale, score, step)
-        apply_step(params, members, free, step, trial, limits[0], limits[1])
         old_plane[:] = plane
-        for a in range(n_plane):
-            plane[a] += step[members.size * free.size + a]
-        plane[0] = max(floor, plane[0])
-        largest = 0.0
-        for i in range(members.size):
-            k = members[i]
-            largest = max(largest, math.hypot(trial[i, Y] - params[k, Y], trial[i, X] - params[k, X]))
-            old[i] = params[k]
-            params[k] = trial[i]
-        new_likelihood = score_and_fisher(
-            counts, fixed, py, px, params, members, plane, n_plane, free, new_score, new_fisher
-        )
+        largest = _take_step(params, members, plane, free, step, limits, floor, old)
+        new_likelihood = score_and_fisher(window, params, members, plane, free, new_score, new_fisher)
         if new_likelihood >= likelihood - 1e-9 * abs(likelihood):
             small_gain = new_likelihood - likelihood < 2e-3
             likelihood = new_likelihood

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from fairstem.atoms import _sweeps
-from fairstem.atoms._kernels import HEIGHT, LOG_WIDTH, X, Y
+from fairstem.atoms._kernels import HEIGHT, LOG_WIDTH, Free, X, Y
 from fairstem.atoms._overlap import WINDOW, common_slopes, joint_groups, neighbour_lists
+from fairstem.atoms._sweeps import Groups, Scene, Task
 
 __all__ = ["ColumnFit", "Slope", "Sweeper", "lowest_background"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 Slope = Literal["none", "common", "free"]
 
 OVERLAP = 4.4  # up to here (widths) a neighbour's uncertainty changes the error bar by more than ~0.3 %
@@ -26,6 +28,7 @@ SPREAD = 0.6  # and a column's log width from the common one
 MAX_SWEEPS = 12
 MAX_ITERATIONS = 40
 TOLERANCE = 2e-4  # px
+POSITION = np.array([HEIGHT, Y, X])
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,6 @@ class ColumnFit:
     background: FloatArray
     covariance: FloatArray
     chi2: FloatArray
-    pixels: IntArray
     converged: NDArray[np.bool_]
     sweeps: int
     slope: Slope
@@ -64,84 +66,70 @@ class Sweeper:
     whole image agrees on is the start that keeps them.
     """
 
-    def __init__(
-        self,
-        counts: FloatArray,
-        mask: NDArray[np.bool_],
-        params: FloatArray,
-        background: FloatArray,
-        free: IntArray,
-        limits: FloatArray,
-        dark: float,
-    ) -> None:
-        self.counts, self.mask, self.params, self.background = counts, mask, params, background
-        self.free, self.limits, self.dark = free, limits, dark
-        self.n_plane = 1
-        self.lowest = lowest_background(counts, mask, dark)
+    def __init__(self, scene: Scene, params: FloatArray, background: FloatArray, limits: FloatArray) -> None:
+        self.scene, self.params, self.background, self.limits = scene, params, background, limits
+        self.sweeps = 0
         self._regroup()
 
     def _regroup(self) -> None:
-        params = self.params
-        self.groups, self.pointers = joint_groups(params[:, [Y, X]], np.exp(params[:, LOG_WIDTH]))
+        width = np.exp(self.params[:, LOG_WIDTH])
+        self.members, self.pointers = joint_groups(self.params[:, [Y, X]], width)
         self.n_groups = len(self.pointers) - 1
-        self.group_of = np.empty(len(params), np.int64)
-        self.group_of[self.groups] = np.repeat(np.arange(self.n_groups), np.diff(self.pointers))
+        self.group_of = np.empty(len(self.params), np.int64)
+        self.group_of[self.members] = np.repeat(np.arange(self.n_groups), np.diff(self.pointers))
+
+    def _groups(self) -> Groups:
+        return Groups(self.members, self.pointers, *neighbour_lists(self.params))
 
     def _sweep(
-        self,
-        active: NDArray[np.bool_],
-        free: IntArray,
-        window: float,
-        iterations: int,
-        tolerance: FloatArray,
-        anchor: FloatArray,
-    ) -> tuple[FloatArray, NDArray[np.bool_], FloatArray]:
-        self.neighbours, self.neighbour_pointers = neighbour_lists(self.params)
-        moved, good, likelihood = _sweeps.sweep(
-            self.counts, self.mask, self.params, anchor, self.background, self.n_plane, self.groups, self.pointers,
-            self.neighbours, self.neighbour_pointers, active, free, self.limits, window, self.dark, self.lowest,
-            iterations, tolerance,
-        )  # fmt: skip
-        return moved, good, likelihood
+        self, active: BoolArray, task: Task, tolerance: FloatArray, anchor: FloatArray
+    ) -> tuple[FloatArray, BoolArray]:
+        self.groups = self._groups()
+        out: tuple[FloatArray, BoolArray] = _sweeps.sweep(
+            self.scene, self.groups, self.params, anchor, self.background, task, active, tolerance
+        )
+        return out
 
-    def run(self, slope: Slope) -> None:
-        """Fit all columns in place."""
-        self.slope, self.n_plane = slope, 3 if slope == "free" else 1
+    def run(self, slope: Slope, columns: IntArray) -> None:
+        """Fit all columns in place; `columns` are the free ones of the six parameters."""
+        self.slope, self.free = slope, Free(columns, 3 if slope == "free" else 1)
         params = self.params
         everyone = np.ones(self.n_groups, np.bool_)
         coarse = np.full(self.n_groups, 0.03)  # px: the first sweeps only have to come near
-        self._sweep(
-            everyone, np.array([HEIGHT, Y, X]), 2.5 if slope == "free" else 2.0, 12, coarse, params.copy()
-        )
+        near = Task(Free(POSITION, self.free.plane), self.limits, 2.5 if slope == "free" else 2.0, 12)
+        self._sweep(everyone, near, coarse, params.copy())
         if slope == "common":
             self.background[:, 1:] = common_slopes(params, self.background[:, 0])
-        if LOG_WIDTH in self.free:
+        if LOG_WIDTH in columns:
             self._agree_on_width(coarse)
         self._regroup()
         anchor = params.copy()
-        # a twentieth of the error bar of an isolated column, width/sqrt(counts), is close enough
-        error = 1.0 / np.sqrt(2 * np.pi * np.maximum(params[:, HEIGHT], 1e-6))
-        tolerance = np.full(self.n_groups, np.inf)
-        np.minimum.at(tolerance, self.group_of, np.maximum(TOLERANCE, 0.05 * error))
+        tolerance = self._tolerance()
         converged, active = np.zeros(self.n_groups, np.bool_), np.ones(self.n_groups, np.bool_)
         for self.sweeps in range(1, MAX_SWEEPS + 1):
-            moved, good, _ = self._sweep(
-                active, self.free, WINDOW, MAX_ITERATIONS if self.sweeps == 1 else 4, tolerance, anchor
-            )
+            iterations = MAX_ITERATIONS if self.sweeps == 1 else 4
+            task = Task(self.free, self.limits, WINDOW, iterations)
+            moved, good = self._sweep(active, task, tolerance, anchor)
             converged = np.where(active, good, converged)
             active = self._disturbed(moved, tolerance)
             if slope == "common" and self.sweeps <= 2:
                 active |= self._update_slopes(tolerance)
             if not active.any():
                 break
-        self.group_converged = converged
         self.converged = converged[self.group_of] & self._plausible(anchor)
 
-    def _disturbed(self, moved: FloatArray, tolerance: FloatArray) -> NDArray[np.bool_]:
+    def _tolerance(self) -> FloatArray:
+        """A twentieth of the error bar of an isolated column, width/sqrt(counts): the least of each group."""
+        error = 1.0 / np.sqrt(2 * np.pi * np.maximum(self.params[:, HEIGHT], 1e-6))
+        tolerance = np.full(self.n_groups, np.inf)
+        np.minimum.at(tolerance, self.group_of, np.maximum(TOLERANCE, 0.05 * error))
+        return tolerance
+
+    def _disturbed(self, moved: FloatArray, tolerance: FloatArray) -> BoolArray:
         """Groups whose neighbours' moves shift them by more than the tolerance; the overlap carries the move."""
         params, width = self.params, np.exp(self.params[:, LOG_WIDTH])
-        owner = np.repeat(np.arange(len(params)), np.diff(self.neighbour_pointers))
-        other = self.neighbours
+        owner = np.repeat(np.arange(len(params)), np.diff(self.groups.neighbour_pointers))
+        other = self.groups.neighbours
         gap = np.hypot(params[owner, Y] - params[other, Y], params[owner, X] - params[other, X])
         overlap = np.exp(-((gap / (width[owner] + width[other])) ** 2))
         strength = params[other, HEIGHT] / np.maximum(params[owner, HEIGHT], 1e-9)
@@ -151,7 +139,7 @@ class Sweeper:
         disturbed[self.group_of[owner[apart & (shift > tolerance[self.group_of[owner]])]]] = True
         return disturbed
 
-    def _update_slopes(self, tolerance: FloatArray) -> NDArray[np.bool_]:
+    def _update_slopes(self, tolerance: FloatArray) -> BoolArray:
         """Renew the common slopes; return the groups that the change shifts by more than the tolerance."""
         slopes = common_slopes(self.params, self.background[:, 0])
         change = np.hypot(*(slopes - self.background[:, 1:]).T)
@@ -163,68 +151,60 @@ class Sweeper:
         moved[self.group_of[shift > tolerance[self.group_of]]] = True
         return moved
 
-    def _plausible(self, anchor: FloatArray) -> NDArray[np.bool_]:
+    def _plausible(self, anchor: FloatArray) -> BoolArray:
         """Within reach of the start, inside the image, and not at the limits of the width."""
-        params, shape = self.params, self.counts.shape
+        params, shape = self.params, self.scene.mask.shape
         moved = np.hypot(params[:, Y] - anchor[:, Y], params[:, X] - anchor[:, X])
-        inside = (np.abs(params[:, Y] - (shape[0] - 1) / 2) <= shape[0] / 2) & (
-            np.abs(params[:, X] - (shape[1] - 1) / 2) <= shape[1] / 2
-        )
-        width = params[:, LOG_WIDTH]
-        free = (width > self.limits[0] + 1e-6) & (width < self.limits[1] - 1e-6)
         near = moved < 1.5 * np.exp(anchor[:, LOG_WIDTH]) + 1
-        plausible: NDArray[np.bool_] = near & inside & (free | (LOG_WIDTH not in self.free))
+        for axis, column in enumerate((Y, X)):
+            near &= np.abs(params[:, column] - (shape[axis] - 1) / 2) <= shape[axis] / 2
+        if LOG_WIDTH not in self.free.columns:
+            return near
+        width = params[:, LOG_WIDTH]
+        plausible: BoolArray = near & (width > self.limits[0] + 1e-6) & (width < self.limits[1] - 1e-6)
         return plausible
 
     def finish(self, start: FloatArray) -> ColumnFit:
         """Rescue what did not converge with the common width held, then the error bars."""
-        params, converged = self.params, self.converged
-        covariance, chi2, pixels = self._covariances(self.free)
-        lost = ~converged | ~self._finite(covariance, self.free)
+        covariance, chi2 = self._covariances(self.free)
+        lost = ~self.converged | ~_finite(covariance, self.free.columns)
         if lost.any():
-            common = float(np.median(params[~lost, LOG_WIDTH])) if (~lost).any() else None
-            params[lost] = start[lost]
-            if common is not None:
-                params[lost, LOG_WIDTH] = common
-            held = np.array([HEIGHT, Y, X])
-            groups = np.zeros(self.n_groups, np.bool_)
-            groups[self.group_of[lost]] = True
-            anchor, n_plane, self.n_plane = params.copy(), self.n_plane, 1
-            # a slope of its own would be one more thing to go astray
-            self.background[lost, 1:] = common_slopes(params, self.background[:, 0])[lost]
-            for _ in range(2):
-                good = self._sweep(groups, held, 2.5, MAX_ITERATIONS, np.full(self.n_groups, 1e-3), anchor)[1]
-            again, chi2_again, pixels_again = self._covariances(held)
-            self.n_plane = n_plane
-            rescued = groups[self.group_of]
-            covariance[rescued], chi2[rescued], pixels[rescued] = (
-                again[rescued],
-                chi2_again[rescued],
-                pixels_again[rescued],
-            )
-            converged = np.where(rescued, good[self.group_of] & self._plausible(anchor), converged)
-            converged &= self._finite(covariance, held)
-            params[~converged] = start[~converged]
-        covariance[~converged] = np.nan
+            again = self._rescue(lost, start)
+            held_covariance, held_chi2 = self._covariances(Free(POSITION, 1))
+            covariance[again], chi2[again] = held_covariance[again], held_chi2[again]
+            self.converged &= _finite(covariance, POSITION)
+            self.params[~self.converged] = start[~self.converged]
+        covariance[~self.converged] = np.nan
         return ColumnFit(
-            params, self.background, covariance, chi2, pixels, converged, self.sweeps, self.slope
+            self.params, self.background, covariance, chi2, self.converged, self.sweeps, self.slope
         )
 
-    @staticmethod
-    def _finite(covariance: FloatArray, free: IntArray) -> NDArray[np.bool_]:
-        variance = np.diagonal(covariance, axis1=1, axis2=2)[:, free]
-        good: NDArray[np.bool_] = np.all(np.isfinite(variance) & (variance > 0), axis=1)
-        return good
+    def _rescue(self, lost: BoolArray, start: FloatArray) -> BoolArray:
+        """Fit the groups of lost columns again from their start, width held; return the columns concerned."""
+        params = self.params
+        params[lost] = start[lost]
+        if not lost.all():
+            params[lost, LOG_WIDTH] = np.median(params[~lost, LOG_WIDTH])
+        groups = np.zeros(self.n_groups, np.bool_)
+        groups[self.group_of[lost]] = True
+        concerned: BoolArray = groups[self.group_of]
+        # a slope of its own would be one more thing to go astray
+        self.background[lost, 1:] = common_slopes(params, self.background[:, 0])[lost]
+        anchor, held = params.copy(), Free(POSITION, 1)
+        for _ in range(2):
+            task = Task(held, self.limits, 2.5, MAX_ITERATIONS)
+            good = self._sweep(groups, task, np.full(self.n_groups, 1e-3), anchor)[1]
+        self.free = Free(POSITION, self.free.plane)
+        self.converged = np.where(concerned, good[self.group_of] & self._plausible(anchor), self.converged)
+        return concerned
 
-    def _covariances(self, free: IntArray) -> tuple[FloatArray, FloatArray, IntArray]:
-        neighbours, pointers = neighbour_lists(self.params)
-        out: tuple[FloatArray, FloatArray, IntArray] = _sweeps.covariances(
-            self.counts, self.mask, self.params, self.background, self.n_plane, self.groups, self.pointers,
-            neighbours, pointers, free, WINDOW, self.dark, OVERLAP,
-        )  # fmt: skip
+    def _covariances(self, free: Free) -> tuple[FloatArray, FloatArray]:
+        out: tuple[FloatArray, FloatArray] = _sweeps.covariances(
+            self.scene, self._groups(), self.params, self.background, free, WINDOW, OVERLAP
+        )
         return out
 
-    def _sample(self) -> NDArray[np.bool_]:
+    def _sample(self) -> BoolArray:
         """Groups spread over the image that decide for all."""
         sample = np.zeros(self.n_groups, np.bool_)
         sample[:: -(-self.n_groups // SAMPLE)] = True
@@ -234,16 +214,21 @@ class Sweeper:
         """Scale all widths by the median change that a sample of the groups asks for, three times."""
         params, sample = self.params, self._sample()
         members = np.flatnonzero(sample[self.group_of])
-        free = np.array([HEIGHT, Y, X, LOG_WIDTH])
+        free = Free(np.append(POSITION, LOG_WIDTH), self.free.plane)
         low, high = self.limits
-        first = (
-            params.copy()
-        )  # its windows stay: growing with the width they would take in ever more background
+        # the first windows stay: growing with the width they would take in ever more background
+        first = params.copy()
         for _ in range(3):
-            start = params[:, LOG_WIDTH].copy()
-            self.limits = np.array([max(low, start.min() - 0.5), min(high, start.max() + 0.5)])
-            self._sweep(sample, free, 2.5, 12, tolerance, first)
+            start = params[:, LOG_WIDTH]
+            around = np.array([max(low, start.min() - 0.5), min(high, start.max() + 0.5)])
+            self._sweep(sample, Task(free, around, 2.5, 12), tolerance, first)
             change = np.median((params - first)[members, LOG_WIDTH])
             params[:, LOG_WIDTH] = np.clip(first[:, LOG_WIDTH] + np.clip(change, *COMMON), low, high)
         common = params[:, LOG_WIDTH]
         self.limits = np.array([max(low, common.min() - SPREAD), min(high, common.max() + SPREAD)])
+
+
+def _finite(covariance: FloatArray, columns: IntArray) -> BoolArray:
+    variance = np.diagonal(covariance, axis1=1, axis2=2)[:, columns]
+    good: BoolArray = np.all(np.isfinite(variance) & (variance > 0), axis=1)
+    return good

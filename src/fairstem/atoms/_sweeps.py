@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -13,6 +14,8 @@ from fairstem.atoms._kernels import (
     HEIGHT,
     LOG_WIDTH,
     N_PARAMETERS,
+    Free,
+    Window,
     X,
     Y,
     add_columns,
@@ -22,6 +25,33 @@ from fairstem.atoms._kernels import (
     score_and_fisher,
     window_pixels,
 )
+
+
+class Scene(NamedTuple):
+    """The image: counts, mask (True: usable), dark counts a pixel, the lowest background."""
+
+    counts: Any
+    mask: Any
+    dark: float
+    lowest: float
+
+
+class Groups(NamedTuple):
+    """Columns fitted together and the lists of their neighbours, both as indices and pointers (CSR)."""
+
+    members: Any
+    pointers: Any
+    neighbours: Any
+    neighbour_pointers: Any
+
+
+class Task(NamedTuple):
+    """How to fit: what is free, limits of log width, window radius in widths, iterations at most."""
+
+    free: Free
+    limits: Any
+    radius: float
+    max_iter: int
 
 
 @njit(cache=True, nogil=True)
@@ -34,22 +64,25 @@ def contains(values, size, value):
 
 
 @njit(cache=True, nogil=True)
-def _fixed_mean(py, px, params, members, neighbours, pointers, dark):
-    """Mean at the window's pixels of all that the group doesn't own: dark counts and neighbouring columns."""
-    fixed = np.full(py.size, dark)
+def cut_window(scene, groups, params, anchor, members, radius):
+    """Pixels of a group, cut at `anchor`, with the mean that it doesn't own: dark counts, neighbouring columns."""
+    py, px = window_pixels(anchor, members, radius, scene.mask)
+    counts = np.empty(py.size)
+    for n in range(py.size):
+        counts[n] = scene.counts[py[n], px[n]]
     total = 0
-    for i in range(members.size):
-        total += pointers[members[i] + 1] - pointers[members[i]]
-    done = np.empty(total, np.int64)
+    for k in members:
+        total += groups.neighbour_pointers[k + 1] - groups.neighbour_pointers[k]
+    others = np.empty(total, np.int64)
     count = 0
-    for i in range(members.size):
-        for n in neighbours[pointers[members[i]] : pointers[members[i] + 1]]:
-            if contains(members, members.size, n) or contains(done, count, n):
-                continue
-            done[count] = n
-            count += 1
-    add_columns(fixed, py, px, params, done[:count])
-    return fixed
+    for k in members:
+        for n in groups.neighbours[groups.neighbour_pointers[k] : groups.neighbour_pointers[k + 1]]:
+            if not contains(members, members.size, n) and not contains(others, count, n):
+                others[count] = n
+                count += 1
+    fixed = np.full(py.size, scene.dark)
+    add_columns(fixed, py, px, params, others[:count])
+    return Window(counts, fixed, py, px)
 
 
 @njit(cache=True, nogil=True)
@@ -96,100 +129,73 @@ def group_plane(params, background, members):
 
 
 @njit(cache=True, nogil=True)
-def sweep(
-    counts,
-    mask,
-    params,
-    anchor,
-    background,
-    n_plane,
-    groups,
-    group_pointers,
-    neighbours,
-    pointers,
-    active,
-    free,
-    limits,
-    radius,
-    dark,
-    lowest,
-    max_iter,
-    tolerance,
-):
+def _settle(params, background, before, anchor, members, plane):
+    """Take over a group's fit unless it went astray; return how far it moved, negative when it did.
+
+    A fit that went astray must not pull its neighbours after it.
+    """
+    moved = 0.0
+    for k in members:
+        strayed = math.hypot(params[k, Y] - anchor[k, Y], params[k, X] - anchor[k, X])
+        if strayed > 1.0 + math.exp(anchor[k, LOG_WIDTH]):
+            moved = -1.0
+    for i in range(members.size):
+        k = members[i]
+        if moved < 0.0:
+            params[k] = before[i]
+            continue
+        dy, dx = params[k, Y] - plane[3], params[k, X] - plane[4]
+        background[k, 0] = plane[0] + plane[1] * dy + plane[2] * dx
+        background[k, 1], background[k, 2] = plane[1], plane[2]
+        # a change of height disturbs the neighbours as a shift of that share of the width does
+        shift = math.hypot(params[k, Y] - before[i, Y], params[k, X] - before[i, X])
+        swell = abs(params[k, HEIGHT] - before[i, HEIGHT]) / max(before[i, HEIGHT], 1e-9)
+        moved = max(moved, shift, swell * math.exp(params[k, LOG_WIDTH]))
+    return moved
+
+
+@njit(cache=True, nogil=True)
+def sweep(scene, groups, params, anchor, background, task, active, tolerance):
     """Fit each active group once with its neighbours held (Gauss-Seidel).
 
     The windows are cut at `anchor`: fixed pixels, or the sweeps would never settle. Returns per group how far its
-    columns moved, whether the fit converged, and its log-likelihood.
+    columns moved and whether the fit converged.
     """
-    n_groups = group_pointers.size - 1
-    moved, likelihood = np.zeros(n_groups), np.zeros(n_groups)
-    converged = np.zeros(n_groups, np.bool_)
+    n_groups = groups.pointers.size - 1
+    moved, converged = np.zeros(n_groups), np.zeros(n_groups, np.bool_)
     for g in range(n_groups):
-        members = groups[group_pointers[g] : group_pointers[g + 1]]
         if not active[g]:
             continue
-        py, px = window_pixels(anchor, members, radius, mask)
-        if py.size < members.size * free.size + n_plane + 1:
+        members = groups.members[groups.pointers[g] : groups.pointers[g + 1]]
+        window = cut_window(scene, groups, params, anchor, members, task.radius)
+        if window.py.size < members.size * task.free.columns.size + task.free.plane + 1:
             continue
-        fixed = _fixed_mean(py, px, params, members, neighbours, pointers, dark)
-        floor = max(lowest, 1e-6 - fixed.min())
+        floor = max(scene.lowest, 1e-6 - window.fixed.min())
         plane = group_plane(params, background, members)
         plane[0] = max(plane[0], floor)
         before = np.empty((members.size, N_PARAMETERS))
         for i in range(members.size):
             before[i] = params[members[i]]
-        likelihood[g], good = fit_group(
-            counts,
-            fixed,
-            py,
-            px,
-            params,
-            members,
-            plane,
-            n_plane,
-            floor,
-            free,
-            limits,
-            max_iter,
-            tolerance[g],
+        _, good = fit_group(
+            window, params, members, plane, task.free, floor, task.limits, task.max_iter, tolerance[g]
         )
-        astray = False
-        for i in range(members.size):
-            k = members[i]
-            strayed = math.hypot(params[k, Y] - anchor[k, Y], params[k, X] - anchor[k, X])
-            if strayed > 1.0 + math.exp(anchor[k, LOG_WIDTH]):
-                astray = True
-        converged[g] = good and not astray
-        for i in range(members.size):
-            k = members[i]
-            if astray:
-                # a fit that went astray must not pull its neighbours after it
-                params[k] = before[i]
-                continue
-            background[k, 0] = (
-                plane[0] + plane[1] * (params[k, Y] - plane[3]) + plane[2] * (params[k, X] - plane[4])
-            )
-            background[k, 1], background[k, 2] = plane[1], plane[2]
-            # a change of height disturbs the neighbours as a shift of that share of the width does
-            shift = math.hypot(params[k, Y] - before[i, Y], params[k, X] - before[i, X])
-            swell = abs(params[k, HEIGHT] - before[i, HEIGHT]) / max(before[i, HEIGHT], 1e-9)
-            moved[g] = max(moved[g], shift, swell * math.exp(params[k, LOG_WIDTH]))
-    return moved, converged, likelihood
+        distance = _settle(params, background, before, anchor, members, plane)
+        converged[g] = good and distance >= 0.0
+        moved[g] = max(distance, 0.0)
+    return moved, converged
 
 
 @njit(cache=True, nogil=True)
-def _extended(members, neighbours, pointers, params, reach):
+def _extended(members, groups, params, reach):
     """The group and every neighbour whose overlap changes its error bars: nearer than `reach` widths."""
     total = members.size
-    for i in range(members.size):
-        total += pointers[members[i] + 1] - pointers[members[i]]
+    for k in members:
+        total += groups.neighbour_pointers[k + 1] - groups.neighbour_pointers[k]
     out = np.empty(total, np.int64)
     count = members.size
-    for i in range(members.size):
-        out[i] = members[i]
-    for i in range(members.size):
-        k = members[i]
-        for n in neighbours[pointers[k] : pointers[k + 1]]:
+    out[:count] = members
+    for k in members:
+        for n in groups.neighbours[groups.neighbour_pointers[k] : groups.neighbour_pointers[k + 1]]:
             width = 0.5 * (math.exp(params[k, LOG_WIDTH]) + math.exp(params[n, LOG_WIDTH]))
             distance = math.hypot(params[k, Y] - params[n, Y], params[k, X] - params[n, X])
             if distance < reach * width and not contains(out, count, n):
@@ -199,58 +205,46 @@ def _extended(members, neighbours, pointers, params, reach):
 
 
 @njit(cache=True, nogil=True)
-def covariances(
-    counts,
-    mask,
-    params,
-    background,
-    n_plane,
-    groups,
-    group_pointers,
-    neighbours,
-    pointers,
-    free,
-    radius,
-    dark,
-    reach,
-):
+def _pearson(window, params, members, plane):
+    """Pearson's chi-square of a group over its window."""
+    mean = window.fixed.copy()
+    add_columns(mean, window.py, window.px, params, members)
+    total = 0.0
+    for p in range(mean.size):
+        m = mean[p] + plane[0] + plane[1] * (window.py[p] - plane[3]) + plane[2] * (window.px[p] - plane[4])
+        total += (window.counts[p] - m) ** 2 / max(m, 1e-9)
+    return total
+
+
+@njit(cache=True, nogil=True)
+def covariances(scene, groups, params, background, free, radius, reach):
     """Invert each group's Fisher matrix, overlapping neighbours free as well.
 
-    Returns the 6×6 covariance per column (zero where a parameter is held; NaN where singular), Pearson's chi-square
-    over the window per degree of freedom, and the pixels used.
+    Returns the 6×6 covariance per column (zero where a parameter is held; NaN where singular) and Pearson's
+    chi-square over the window per degree of freedom.
     """
     n = params.shape[0]
     out = np.full((n, N_PARAMETERS, N_PARAMETERS), np.nan)
     chi2 = np.full(n, np.nan)
-    used = np.zeros(n, np.int64)
-    for g in range(group_pointers.size - 1):
-        members = groups[group_pointers[g] : group_pointers[g + 1]]
-        py, px = window_pixels(params, members, radius, mask)
-        free_left = py.size - members.size * free.size - n_plane
-        if free_left < 1:
+    for g in range(groups.pointers.size - 1):
+        members = groups.members[groups.pointers[g] : groups.pointers[g + 1]]
+        window = cut_window(scene, groups, params, params, members, radius)
+        freedom = window.py.size - members.size * free.columns.size - free.plane
+        if freedom < 1:
             continue
-        fixed = _fixed_mean(py, px, params, members, neighbours, pointers, dark)
         plane = group_plane(params, background, members)
-        pearson = 0.0
-        mean = fixed.copy()
-        add_columns(mean, py, px, params, members)
-        for p in range(py.size):
-            m = mean[p] + plane[0] + plane[1] * (py[p] - plane[3]) + plane[2] * (px[p] - plane[4])
-            pearson += (counts[py[p], px[p]] - m) ** 2 / max(m, 1e-9)
-        everyone = _extended(members, neighbours, pointers, params, reach)
+        pearson = _pearson(window, params, members, plane)
+        for k in members:
+            chi2[k] = pearson / freedom
+        everyone = _extended(members, groups, params, reach)
         if everyone.size > members.size:
             # pixels of the neighbours that don't belong to this window inform about the neighbours
-            py, px = window_pixels(params, everyone, radius, mask)
-            fixed = _fixed_mean(py, px, params, everyone, neighbours, pointers, dark)
-        n_par = everyone.size * free.size + n_plane
+            window = cut_window(scene, groups, params, params, everyone, radius)
+        n_par = everyone.size * free.columns.size + free.plane
         score, fisher = np.zeros(n_par), np.zeros((n_par, n_par))
-        good = score_and_fisher(counts, fixed, py, px, params, everyone, plane, n_plane, free, score, fisher)
-        for i in range(members.size):
-            chi2[members[i]] = pearson / free_left
-            used[members[i]] = mean.size
-        if good != -np.inf:
-            scatter_inverse(fisher, members, free, out)
-    return out, chi2, used
+        if score_and_fisher(window, params, everyone, plane, free, score, fisher) != -np.inf:
+            scatter_inverse(fisher, members, free.columns, out)
+    return out, chi2
 
 
 @njit(cache=True, nogil=True)
