@@ -37,6 +37,20 @@ class Free(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
+def copy_row(source, i, target, j):
+    """target[j] = source[i]; numba takes seconds to compile the slice, with its error message, instead."""
+    for n in range(source.shape[1]):
+        target[j, n] = source[i, n]
+
+
+@njit(cache=True, nogil=True)
+def copy_values(source, target):
+    """target[:] = source."""
+    for n in range(source.size):
+        target[n] = source[n]
+
+
+@njit(cache=True, nogil=True)
 def window_pixels(params, members, radius, mask):
     """Pixels within `radius` widths of any member's rounded position: flat arrays (y, x), masked pixels left out."""
     ny, nx = mask.shape
@@ -71,9 +85,13 @@ def profiles(py, px, params, which):
 
     A round Gaussian is a product: 2(h + w) exponentials instead of h·w.
     """
-    y0, x0 = py.min(), px.min()
-    along_y = np.empty((which.size, py.max() - y0 + 1))
-    along_x = np.empty((which.size, px.max() - x0 + 1))
+    # rows come in order, columns within them don't
+    y0, y1, x0, x1 = py[0], py[-1], px[0], px[0]
+    for n in range(px.size):
+        x0 = min(x0, px[n])
+        x1 = max(x1, px[n])
+    along_y = np.empty((which.size, y1 - y0 + 1))
+    along_x = np.empty((which.size, x1 - x0 + 1))
     for i in range(which.size):
         k = which[i]
         inv = math.exp(-2.0 * params[k, LOG_WIDTH])
@@ -141,8 +159,10 @@ def score_and_fisher(window, params, members, plane, free, score, fisher):
     """
     n_columns = members.size * free.columns.size
     n_par = n_columns + free.plane
-    score[:] = 0.0
-    fisher[:, :] = 0.0
+    for a in range(n_par):
+        score[a] = 0.0
+        for b in range(n_par):
+            fisher[a, b] = 0.0
     grad = np.empty(n_par)
     inverse = np.empty(members.size)
     for i in range(members.size):
@@ -265,8 +285,8 @@ def _take_step(params, members, plane, free, step, limits, floor, old):
     for i in range(members.size):
         k = members[i]
         largest = max(largest, math.hypot(trial[i, Y] - params[k, Y], trial[i, X] - params[k, X]))
-        old[i] = params[k]
-        params[k] = trial[i]
+        copy_row(params, k, old, i)
+        copy_row(trial, i, params, k)
     return largest
 
 
@@ -290,7 +310,7 @@ def fit_group(window, params, members, plane, free, floor, limits, max_iter, tol
         if not scaled_cholesky(fisher, damping, scale, lower):
             return likelihood, False
         cholesky_solve(lower, scale, score, step)
-        old_plane[:] = plane
+        copy_values(plane, old_plane)
         largest = _take_step(params, members, plane, free, step, limits, floor, old)
         new_likelihood = score_and_fisher(window, params, members, plane, free, new_score, new_fisher)
         if new_likelihood >= likelihood - 1e-9 * abs(likelihood):
@@ -303,8 +323,8 @@ def fit_group(window, params, members, plane, free, floor, limits, max_iter, tol
                 return likelihood, True
         else:
             for i in range(members.size):
-                params[members[i]] = old[i]
-            plane[:] = old_plane
+                copy_row(old, i, params, members[i])
+            copy_values(old_plane, plane)
             damping = max(damping * 10.0, 1e-4)
             if damping > 1e6:
                 return likelihood, False
