@@ -26,7 +26,8 @@ SIGNIFICANT = 3.5  # height over its own error bar, below which a fitted column 
 SAME = 0.9  # two fits nearer than this many widths are one column
 APART = 1.8  # a column is added no nearer to another than this many widths
 MAX_ROUNDS = 3
-WEAKEST = 0.3  # of the height of its neighbours: below that a residual is a misfit, not a column
+AROUND = 8.0  # widths around a column in which something may have been left over
+WEAKEST = 0.08  # of the height of its neighbours: below that a residual is a misfit, not a column
 
 
 def find(
@@ -184,7 +185,7 @@ def _left_over(
     """Peaks of the residual that may be columns: away from the others, and not much weaker than these."""
     kept = _subset(fit, keep)
     width = float(np.median(np.exp(kept.params[:, LOG_WIDTH])))
-    left = detect_residual(ready.counts, kept.model(ready.shape), ready.mask, width, threshold)
+    left = detect_residual(ready.counts, kept.model(ready.shape, AROUND), ready.mask, width, threshold)
     if not left.y.size:
         return left.y, left.x
     tree = cKDTree(kept.params[:, [Y, X]])

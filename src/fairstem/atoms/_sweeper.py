@@ -43,9 +43,9 @@ class ColumnFit:
     sweeps: int
     slope: Slope
 
-    def model(self, shape: tuple[int, int]) -> FloatArray:
-        """Return the fitted image, NaN outside every column's window."""
-        model: FloatArray = _sweeps.render_model(shape[0], shape[1], self.params, self.background, WINDOW)
+    def model(self, shape: tuple[int, int], radius: float = WINDOW) -> FloatArray:
+        """Return the fitted image, NaN farther than `radius` widths from every column."""
+        model: FloatArray = _sweeps.render_model(shape[0], shape[1], self.params, self.background, radius)
         return model
 
 
