@@ -52,7 +52,7 @@ def test_image_truth_and_preview_agree_with_the_phantom(fairstem, tmp_path):
 def test_the_file_knows_its_noise(fairstem, tmp_path):
     from fairstem.signals import load
 
-    arguments = ("--set", "gain=4", "--set", "offset=100", "--set", "readout=2", "--set", "background=0.5")
+    arguments = ("--set", "gain=4", "--set", "offset=100", "--set", "readout=20", "--set", "background=0.5")
     done = fairstem("simulate", "empty", "-o", tmp_path / "a.hspy", "--peak", 200, *arguments)
     assert done.exit_code == 0, done.stderr
     signal = load(tmp_path / "a.hspy", warn=False)

@@ -18,9 +18,9 @@ def test_poisson_mean_and_variance_and_whole_counts():
 
 
 def test_gain_offset_and_readout_change_the_moments_as_they_should():
-    grey = add_noise(CLEAN, 2, gain=3.0, offset=100.0, readout=4.0)
+    grey = add_noise(CLEAN, 2, gain=3, offset=100, readout=4)
     assert grey.mean() == pytest.approx(3 * 20 + 100, rel=0.01)
-    assert grey.var() == pytest.approx(9 * (20 + 16), rel=0.03)
+    assert grey.var() == pytest.approx(9 * 20 + 16, rel=0.03)
 
 
 def test_seed_gives_the_same_counts_and_a_generator_goes_on():

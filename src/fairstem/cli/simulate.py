@@ -166,9 +166,12 @@ def _write(made: Any, staged: list[Path]) -> None:
     step = Step("fairstem.simulate.phantom", {"name": made.name, **made.parameters})
     size = (made.pixel_size_nm, made.pixel_size_nm)
     gain, offset, readout = (float(made.parameters[key]) for key in ("gain", "offset", "readout"))
-    noise = (gain, offset, gain * readout)  # the phantom's read-out noise is in electrons
     signal = make_signal(
-        made.data, pixel_size_nm=size, noise=noise, title=f"phantom {made.name}", steps=[step]
+        made.data,
+        pixel_size_nm=size,
+        noise=(gain, offset, readout),
+        title=f"phantom {made.name}",
+        steps=[step],
     )
     save(signal, staged[0])
     made.truth.to_csv(staged[1], index=False)

@@ -104,7 +104,7 @@ SAMPLES = (
         "gives nm because the lattice then fits. Values are sums of a detector that does not count, so "
         "gain and offset are estimated from the image.",
         phantom="srtio3",
-        options={"shape": (320, 320), "gain": 40.0, "offset": 500.0, "readout": 0.75, "seed": 3},
+        options={"shape": (320, 320), "gain": 40.0, "offset": 500.0, "readout": 30.0, "seed": 3},
         load={"units": "nm"},
         reference_nm=0.3905,
         reference="lattice parameter of SrTiO₃",

@@ -51,7 +51,8 @@ def cramer_rao(
         False: every column by itself, its neighbours known. True: all columns at once, which is
         what overlapping columns need; at most 3000 parameters.
     readout
-        Standard deviation of the readout noise in electrons.
+        Standard deviation of the readout noise in electrons, as `image` is: a detector's readout in grey
+        levels (`fairstem.simulate.add_noise`, `fairstem.atoms.find`) divided by its gain.
     radius
         Pixels up to this many widths from the column carry information. For an isolated column it
         matters only to height, width and background: the smaller, the more they trade off.

@@ -94,8 +94,8 @@ def phantom(name: str, seed: int = 0, **options: Any) -> Phantom:
         ``shape`` (ny, nx); ``pixel_size_nm``; ``peak``, electrons at the top of the brightest
         column; ``background``, as a fraction of `peak`, in [0, 1); ``frames``, number of frames of
         a series (None: one image); ``distortion``, ``"scan"`` (realistic, `ScanDistortion`) or
-        ``"row"`` (`RowDistortion`), with ``distortion_options``, a dict for it; ``gain, offset,
-        readout, saturation, dtype`` as in `add_noise`.
+        ``"row"`` (`RowDistortion`), with ``distortion_options``, a dict for it; ``gain`` (grey levels
+        per electron), ``offset, readout`` (grey levels), ``saturation, dtype`` as in `add_noise`.
 
     Returns
     -------

@@ -24,7 +24,7 @@ def add_noise(
     """Add counting and readout noise to expected electron counts.
 
     Prior: electrons arrive independently (Poisson); the detector is linear. The recorded value is
-    ``gain * (Poisson(clean) + readout * normal) + offset``, then rounded, then clipped.
+    ``gain * Poisson(clean) + readout * normal + offset``, then rounded, then clipped.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def add_noise(
     offset
         Grey levels at zero electrons.
     readout
-        Standard deviation of the readout noise, in electrons.
+        Standard deviation of the readout noise, in grey levels, as in `fairstem.atoms.find`.
     saturation
         Largest grey level that can be recorded; greater values are clipped to it.
     rounded
@@ -78,13 +78,12 @@ def add_noise(
         raise DataError(
             f"gain {gain}, offset {offset}, readout {readout}",
             needed="gain > 0 and readout >= 0, all finite",
-            todo="gain in grey levels per electron, readout in electrons",
+            todo="gain in grey levels per electron, readout in grey levels",
         )
     rng = np.random.default_rng(seed)
-    recorded = rng.poisson(expected).astype(np.float64)
+    recorded = gain * rng.poisson(expected).astype(np.float64) + offset
     if readout > 0:
         recorded += readout * rng.standard_normal(expected.shape)
-    recorded = gain * recorded + offset
     kind = np.dtype(dtype)
     if rounded or kind.kind in "iu":
         np.rint(recorded, out=recorded)
