@@ -38,7 +38,8 @@ def test_statstem(tmp_path, counts):
     fitted = {
         "coordinates": np.stack([(x + 1) * 0.25, (y + 1) * 0.25], 1),
         "eta": [5.0, 6.0],
-        "rho": [1.0, 2.0],
+        "rho": [0.5, 0.75],
+        "volumes": [2 * np.pi * 5.0 * 0.5**2, 2 * np.pi * 6.0 * 0.75**2],
     }
     scipy.io.savemat(tmp_path / "a.mat", {"input": given, "output": fitted})
     signal = load(tmp_path / "a.mat")
@@ -48,6 +49,8 @@ def test_statstem(tmp_path, counts):
     assert kept.y == pytest.approx(y)
     assert kept.x == pytest.approx(x)
     assert kept.height == pytest.approx([5, 6])
+    assert kept.width == pytest.approx([2, 3])
+    assert kept.volume == pytest.approx(2 * np.pi * np.array([5, 6]) * np.array([2, 3]) ** 2)
     assert [kept.species[i] for i in kept.species_index] == ["Cs", "Pb"]
     assert load(tmp_path / "a.mat", lazy=True)._lazy
     signal.save(tmp_path / "a.hspy")

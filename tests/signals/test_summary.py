@@ -59,3 +59,15 @@ def test_sparse_file_stays_small(sample):
         tracemalloc.stop()
     assert shapes == [[256, 256], [256, 256, 2048]]
     assert peak < signals[1].data.nbytes / 4
+
+
+def test_the_grey_levels_of_a_picture_are_no_counts(tmp_path):
+    import imageio.v3 as iio
+
+    levels = np.random.default_rng(0).poisson(60.0, (32, 32)).astype(np.uint8)
+    iio.imwrite(tmp_path / "screen.png", levels)
+    summary = describe(load(tmp_path / "screen.png", warn=False))
+    assert "eight-bit-picture" in {f["code"] for f in summary["findings"]}
+    assert summary["counts"] is False
+    assert summary["counts_per_position"] is None
+    assert describe(levels)["counts"] is True

@@ -10,6 +10,8 @@ from .findings import warn_findings as warn_findings
 from .image_check import ImageCheck as ImageCheck
 from .image_check import find_saturation as find_saturation
 from .image_check import validate_image as validate_image
+from .making import make_signal as make_signal
+from .making import save as save
 from .provenance import Step as Step
 from .provenance import sha256 as sha256
 from .provenance import steps_of as steps_of
@@ -28,8 +30,10 @@ __all__ = [
     "find_saturation",
     "judge_counts",
     "load",
+    "make_signal",
     "normalise_unit",
     "open_data",
+    "save",
     "sha256",
     "steps_of",
     "validate_image",

@@ -108,10 +108,15 @@ def _statstem(path: Path, given: Any, output: Any) -> Any:
     coordinates = getattr(output, "coordinates", None)
     if coordinates is not None and scale:
         xy = np.atleast_2d(np.asarray(coordinates, dtype=float))
-        # StatSTEM's coordinates are (x, y) in Å and start with 1 at the first pixel
+        # StatSTEM's coordinates are (x, y) in Å and start with 1 at the first pixel; its widths are in Å
+        # and its volumes in Å² times grey levels
         fitted = {"y": xy[:, 1] / scale - 1, "x": xy[:, 0] / scale - 1, "units": "px, first pixel at 0"}
-        named = {"rho": "width", "eta": "height", "volumes": "volume"}
-        fitted |= {v: np.atleast_1d(getattr(output, k)) for k, v in named.items() if hasattr(output, k)}
+        named = {"rho": ("width", scale), "eta": ("height", 1.0), "volumes": ("volume", scale**2)}
+        fitted |= {
+            name: np.atleast_1d(np.asarray(getattr(output, key), dtype=float)) / unit
+            for key, (name, unit) in named.items()
+            if hasattr(output, key)
+        }
         starts = np.asarray(getattr(given, "coordinates", ()))
         species = np.atleast_1d(getattr(given, "types", ()))
         if starts.ndim == 2 and starts.shape[1] > 2 and len(starts) == len(xy) and len(species):

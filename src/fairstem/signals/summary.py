@@ -54,7 +54,10 @@ def describe(data: Any) -> dict[str, Any]:
     array, dtype = opened.array, np.dtype(opened.array.dtype)
     kind = guess_kind(opened.axes) if opened.kind == "hyperspy" else _kind_of_shape(array.ndim)
     in_memory = not opened.lazy and dtype.kind in "iuf"
+    header = _from_metadata(data) if opened.kind == "hyperspy" else {}
     counts = (judge_counts(np.asarray(array)).kind == "counts") if in_memory else None
+    if any(f["code"] == "eight-bit-picture" for f in header.get("findings") or []):
+        counts = False  # whole numbers, but of a stretched grey scale
     values = _values(np.asarray(array)) if in_memory else None
     summary = {
         "kind": kind,
@@ -69,7 +72,7 @@ def describe(data: Any) -> dict[str, Any]:
         "counts": counts,
         "counts_per_position": _dose(opened, values) if counts and values else None,
     }
-    return jsonable({**_from_metadata(data), **summary} if opened.kind == "hyperspy" else summary)  # type: ignore[no-any-return]
+    return jsonable({**header, **summary})  # type: ignore[no-any-return]
 
 
 def _kind_of_shape(ndim: int) -> str:
