@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,14 +51,16 @@ with open(sys.argv[1], "w") as out:
 """
 
 
-def measure(arguments: Sequence[str], python: Path | str = sys.executable) -> Cost:
-    """Run ``python *arguments`` from the root of the project and return what it cost."""
+def measure(
+    arguments: Sequence[str], python: Path | str = sys.executable, variables: Mapping[str, str] | None = None
+) -> Cost:
+    """Run ``python *arguments`` from the root of the project, with extra environment `variables`; return its cost."""
     with tempfile.TemporaryDirectory() as folder:
         accounts = Path(folder) / "accounts.json"
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", LAUNCHER, str(accounts), str(python), *arguments],
             cwd=ROOT,
-            env=os.environ | ONE_THREAD | {"MPLBACKEND": "Agg"},
+            env=os.environ | ONE_THREAD | {"MPLBACKEND": "Agg"} | dict(variables or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             check=False,
@@ -79,10 +81,15 @@ def median_cost(arguments: Sequence[str], repeats: int, python: Path | str = sys
     )
 
 
-def worker(name: str, *arguments: str | Path, python: Path | str = sys.executable) -> Cost:
+def worker(
+    name: str,
+    *arguments: str | Path,
+    python: Path | str = sys.executable,
+    variables: Mapping[str, str] | None = None,
+) -> Cost:
     """Run ``workers/<name>.py`` with `arguments` and return what it cost."""
     path = Path(__file__).parent / "workers" / f"{name}.py"
-    return measure([str(path), *map(str, arguments)], python)
+    return measure([str(path), *map(str, arguments)], python, variables)
 
 
 def have_peers() -> bool:

@@ -1,5 +1,6 @@
-"""Worker: images of protocol P2 with truth, bound and start positions. Arguments: OUT.npz PEAK CLEAN SEEDS.
+"""Worker: images of protocol P2 with truth, bound and start values. Arguments: OUT.npz PEAK CLEAN SEEDS.
 
+Start positions are the true ones plus Gaussian errors.
 CLEAN = 1 leaves out the noise. SEEDS = 0 makes one image of 5,000 columns, the cell turned by 7 degrees,
 instead of SEEDS images of 512² px.
 """
@@ -16,7 +17,7 @@ LARGE = {"shape": (1630, 1630), "rotation": np.deg2rad(7.0)}
 
 def main(wanted, peak, clean, seeds):
     """Make the images and write them."""
-    parts = {name: [] for name in ("images", "truth", "start", "bound", "scored", "image_of")}
+    parts = {name: [] for name in ("images", "truth", "start", "bound", "scored", "image_of", "bright")}
     for seed in range(max(int(seeds), 1)):
         made = simulate.phantom("p2", peak=float(peak), seed=seed, **({} if int(seeds) else LARGE))
         rng = np.random.default_rng(1000 + seed)
@@ -30,6 +31,7 @@ def main(wanted, peak, clean, seeds):
         parts["bound"].append(bound[kept])
         # columns nearer than 5 px or 0.06 nm to the border are not scored
         parts["scored"].append(inside[kept] > max(5.0, 0.06 / made.pixel_size_nm))
+        parts["bright"].append((made.truth["species"] == "Sr").to_numpy()[kept])
         parts["image_of"].append(np.full(kept.sum(), len(parts["image_of"])))
     images = np.stack(parts.pop("images"))
     np.savez(wanted, images=images, width=3.5, **{k: np.concatenate(v) for k, v in parts.items()})
