@@ -18,6 +18,7 @@ HEIGHT, Y, X, LOG_WIDTH, E1, E2 = range(6)
 N_PARAMETERS = 6
 
 _TINY = 1e-9
+FAINT = 1e-8  # of a column's height
 
 
 class Window(NamedTuple):
@@ -128,25 +129,25 @@ def add_columns(mean, py, px, params, which):
 
 @njit(cache=True, nogil=True)
 def _column_gradient(dy, dx, params, k, inv, round_part, columns, grad, start):
-    """Write a column's derivatives at one pixel into `grad`; return what it adds to the mean there."""
+    """Write a column's derivatives at one pixel into `grad`; return what it adds to the mean there.
+
+    Height, y and x are always free and come first; the width may follow, then the two of the ellipse.
+    """
     e1, e2 = params[k, E1], params[k, E2]
     g = round_part * correction(params, k, inv, dy, dx)
     ag = params[k, HEIGHT] * g
-    for f in range(columns.size):
-        p = columns[f]
-        if p == HEIGHT:
-            value = g
-        elif p == Y:
-            value = ag * inv * ((1.0 + e1) * dy + e2 * dx)
-        elif p == X:
-            value = ag * inv * ((1.0 - e1) * dx + e2 * dy)
-        elif p == LOG_WIDTH:
-            value = ag * inv * ((1.0 + e1) * dy * dy + 2.0 * e2 * dy * dx + (1.0 - e1) * dx * dx)
-        elif p == E1:
-            value = -0.5 * ag * inv * (dy * dy - dx * dx)
-        else:
-            value = -ag * inv * dy * dx
-        grad[start + f] = value
+    slope = ag * inv
+    along_y, along_x = (1.0 + e1) * dy + e2 * dx, (1.0 - e1) * dx + e2 * dy
+    grad[start] = g
+    grad[start + 1] = slope * along_y
+    grad[start + 2] = slope * along_x
+    n = start + 3
+    if columns.size > 3 and columns[3] == LOG_WIDTH:
+        grad[n] = slope * (along_y * dy + along_x * dx)
+        n += 1
+    if columns.size > 4:
+        grad[n] = -0.5 * slope * (dy * dy - dx * dx)
+        grad[n + 1] = -slope * dy * dx
     return ag
 
 
@@ -198,6 +199,45 @@ def score_and_fisher(window, params, members, plane, free, score, fisher):
         for b in range(a):
             fisher[b, a] = fisher[a, b]
     return likelihood
+
+
+@njit(cache=True, nogil=True)
+def fisher_of_many(window, params, members, plane, free):
+    """Fisher matrix of a group whose columns are dark at most pixels; False where the mean is not positive."""
+    size = free.columns.size
+    n_columns = members.size * size
+    fisher = np.zeros((n_columns + free.plane, n_columns + free.plane))
+    grad, live = np.empty(n_columns + free.plane), np.empty(n_columns + free.plane, np.int64)
+    along_y, along_x, y0, x0 = profiles(window.py, window.px, params, members)
+    for n in range(window.py.size):
+        y, x = window.py[n], window.px[n]
+        by, bx = y - plane[3], x - plane[4]
+        m = window.fixed[n] + plane[0] + plane[1] * by + plane[2] * bx
+        count = 0
+        for i in range(members.size):
+            part = along_y[i, y - y0] * along_x[i, x - x0]
+            if part < FAINT:
+                continue
+            k, inv = members[i], math.exp(-2.0 * params[members[i], LOG_WIDTH])
+            dy, dx = y - params[k, Y], x - params[k, X]
+            m += _column_gradient(dy, dx, params, k, inv, part, free.columns, grad, i * size)
+            for f in range(size):
+                live[count] = i * size + f
+                count += 1
+        for f in range(free.plane):
+            grad[n_columns + f] = 1.0 if f == 0 else (by if f == 1 else bx)
+            live[count] = n_columns + f
+            count += 1
+        if m <= _TINY:
+            return fisher, False
+        for i in range(count):
+            weighted = grad[live[i]] / m
+            for j in range(i + 1):
+                fisher[live[i], live[j]] += weighted * grad[live[j]]
+    for a in range(fisher.shape[0]):
+        for b in range(a):
+            fisher[b, a] = fisher[a, b]
+    return fisher, True
 
 
 @njit(cache=True, nogil=True)

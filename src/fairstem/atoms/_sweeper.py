@@ -166,11 +166,12 @@ class Sweeper:
 
     def finish(self, start: FloatArray) -> ColumnFit:
         """Rescue what did not converge with the common width held, then the error bars."""
-        covariance, chi2 = self._covariances(self.free)
+        covariance, chi2 = self._covariances(self.free, np.ones(self.n_groups, np.bool_))
         lost = ~self.converged | ~_finite(covariance, self.free.columns)
         if lost.any():
-            again = self._rescue(lost, start)
-            held_covariance, held_chi2 = self._covariances(Free(POSITION, 1))
+            groups = self._rescue(lost, start)
+            again = groups[self.group_of]
+            held_covariance, held_chi2 = self._covariances(Free(POSITION, 1), groups)
             covariance[again], chi2[again] = held_covariance[again], held_chi2[again]
             self.converged &= _finite(covariance, POSITION)
             self.params[~self.converged] = start[~self.converged]
@@ -180,7 +181,7 @@ class Sweeper:
         )
 
     def _rescue(self, lost: BoolArray, start: FloatArray) -> BoolArray:
-        """Fit the groups of lost columns again from their start, width held; return the columns concerned."""
+        """Fit the groups of lost columns again from their start, width held; return these groups."""
         params = self.params
         params[lost] = start[lost]
         if not lost.all():
@@ -196,11 +197,11 @@ class Sweeper:
             good = self._sweep(groups, task, np.full(self.n_groups, 1e-3), anchor)[1]
         self.free = Free(POSITION, self.free.plane)
         self.converged = np.where(concerned, good[self.group_of] & self._plausible(anchor), self.converged)
-        return concerned
+        return groups
 
-    def _covariances(self, free: Free) -> tuple[FloatArray, FloatArray]:
+    def _covariances(self, free: Free, active: BoolArray) -> tuple[FloatArray, FloatArray]:
         out: tuple[FloatArray, FloatArray] = _sweeps.covariances(
-            self.scene, self._groups(), self.params, self.background, free, WINDOW, OVERLAP
+            self.scene, self._groups(), self.params, self.background, free, WINDOW, OVERLAP, active
         )
         return out
 

@@ -22,9 +22,9 @@ from fairstem.atoms._kernels import (
     cholesky_solve,
     copy_row,
     copy_values,
+    fisher_of_many,
     fit_group,
     scaled_cholesky,
-    score_and_fisher,
     window_pixels,
 )
 
@@ -230,8 +230,8 @@ def _pearson(window, params, members, plane):
 
 
 @njit(cache=True, nogil=True)
-def covariances(scene, groups, params, background, free, radius, reach):
-    """Invert each group's Fisher matrix, overlapping neighbours free as well.
+def covariances(scene, groups, params, background, free, radius, reach, active):
+    """Invert each active group's Fisher matrix, overlapping neighbours free as well.
 
     Returns the 6×6 covariance per column (zero where a parameter is held; NaN where singular) and Pearson's
     chi-square over the window per degree of freedom.
@@ -240,6 +240,8 @@ def covariances(scene, groups, params, background, free, radius, reach):
     out = np.full((n, N_PARAMETERS, N_PARAMETERS), np.nan)
     chi2 = np.full(n, np.nan)
     for g in range(groups.pointers.size - 1):
+        if not active[g]:
+            continue
         members = groups.members[groups.pointers[g] : groups.pointers[g + 1]]
         window = cut_window(scene, groups, params, params, members, radius)
         freedom = window.py.size - members.size * free.columns.size - free.plane
@@ -253,9 +255,8 @@ def covariances(scene, groups, params, background, free, radius, reach):
         if everyone.size > members.size:
             # pixels of the neighbours that don't belong to this window inform about the neighbours
             window = cut_window(scene, groups, params, params, everyone, radius)
-        n_par = everyone.size * free.columns.size + free.plane
-        score, fisher = np.zeros(n_par), np.zeros((n_par, n_par))
-        if score_and_fisher(window, params, everyone, plane, free, score, fisher) != -np.inf:
+        fisher, good = fisher_of_many(window, params, everyone, plane, free)
+        if good:
             scatter_inverse(fisher, members, free.columns, out)
     return out, chi2
 
