@@ -79,6 +79,41 @@ def test_the_report_shows_numbers_figures_and_checks(measured):
     assert page.count("<img ") == page.count('src="data:image/png;base64,') >= 4
 
 
+@pytest.fixture(scope="module")
+def rectangular():
+    """A table of columns on a lattice of 276 pm by 390.5 pm, stretched by 1 % in x and 3 % in y."""
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.mgrid[0:12, 0:16], -1).reshape(-1, 2) * [39.05 * 1.03, 27.6 * 1.01] + 15
+    table = pd.DataFrame(grid + rng.normal(0, 0.05, grid.shape), columns=["y", "x"])
+    table.attrs = {"pixel_size_nm": (0.01, 0.01), "shape": (490, 470)}
+    return table
+
+
+@pytest.mark.parametrize("reference", [(0.276, 0.3905), (0.3905, 0.276)])
+def test_two_expected_lengths_go_to_the_vectors_they_fit(rectangular, reference):
+    from fairstem.cli.atoms_measure import _lattice, _summarise
+
+    found = _summarise(_lattice(rectangular, reference), rectangular)
+    assert found.is_reference
+    assert found.calibration["x_percent"] == pytest.approx(1, abs=0.05)
+    assert found.calibration["y_percent"] == pytest.approx(3, abs=0.05)
+
+
+def test_another_length_than_expected_is_no_error_of_the_scan(rectangular):
+    from fairstem.cli.atoms_measure import _lattice, _summarise
+    from fairstem.cli.atoms_page import _lattice_numbers, _scan_sentence
+
+    found = _summarise(_lattice(rectangular, (0.3905,)), rectangular)
+    assert not found.is_reference
+    assert not any("along x" in number.label for number in _lattice_numbers(found, "expected"))
+    assert "another length" in _scan_sentence(found)
+
+
+def test_a_reference_that_is_no_length_is_wrong_usage(fairstem, phantom_file, tmp_path):
+    for text in ("-1", "a", "0.1,0.2,0.3"):
+        assert fairstem("atoms", phantom_file, "-o", tmp_path / "out", "--reference-nm", text).exit_code == 2
+
+
 def test_it_says_the_same_to_a_reader(fairstem, phantom_file, tmp_path):
     done = fairstem("atoms", phantom_file, "-o", tmp_path / "out", "--quiet")
     assert done.exit_code == 0, done.stderr
@@ -102,12 +137,13 @@ def test_without_calibration_it_works_in_pixels_and_says_so(fairstem, phantom_fi
 
     data = load(phantom_file, warn=False).data.astype(np.uint16)
     path = write_tiff(tmp_path / "bare.tif", data)
-    done = fairstem("atoms", path, "-o", tmp_path / "px", "--json")
+    done = fairstem("atoms", path, "-o", tmp_path / "px", "--json", "--reference-nm", "0.3905")
     assert done.exit_code == 0, done.stderr
     facts = json.loads(done.stdout)
     assert facts["lattice"]["unit"] == "px"
     assert facts["lattice"]["a"] == pytest.approx(390.5 / 18, rel=0.01)
     assert any("pixel size" in w for w in facts["warnings"])
+    assert any("compared with the expected length" in w for w in facts["warnings"])
     done = fairstem("atoms", path, "-o", tmp_path / "nm", "--json", "--pixel-size-nm", "0.018")
     assert json.loads(done.stdout)["lattice"]["a"] == pytest.approx(0.3905, rel=0.01)
 

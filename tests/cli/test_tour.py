@@ -61,7 +61,7 @@ def test_an_unknown_sample_is_wrong_usage(fairstem, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_real_image_is_taken_when_it_is_at_hand(fairstem, tmp_path):
+def test_a_real_image_is_taken_when_it_is_at_hand(fairstem, tmp_path, without_pictures):
     from fairstem import data
 
     if not data.available("Example3.mat"):

@@ -117,6 +117,21 @@ def test_columns_by_site_by_number_and_at_the_edge(table, picture):
     drawn(points)
 
 
+def test_categories_keep_their_order_and_their_colours(table):
+    from matplotlib.colors import to_hex
+
+    def colours(values, order):
+        shown = table.assign(site=pd.Categorical(values, categories=order))
+        filled = [g for g in fp.columns(shown, color_by="site") if len(g.get_facecolor())]
+        return {g.get_label(): to_hex(g.get_facecolor()[0]) for g in filled}
+
+    n = len(table) // 3
+    both = colours(["none", "A", "B"] * n, ["B", "A", "none"])
+    assert list(both)[-1] == "none"
+    # a category that this table lacks still takes its colour
+    assert colours(["none", "A", "A"] * n, ["B", "A", "none"])["A"] == both["A"]
+
+
 def test_an_empty_table_draws_nothing(table):
     assert fp.columns(table.iloc[:0], color_by="site") == []
     assert fp.error_bars(table.iloc[:0]) == []
@@ -178,8 +193,11 @@ def test_displacements_are_in_pm_with_calibration_and_point_right(picture):
 
 def test_histogram_numbers_have_the_right_errors():
     means, spreads = [], []
+    ax = fp.figure().subplots()
     for seed in range(60):
-        h = fp.histogram(np.random.default_rng(seed).normal(390, 5, 100), reference=390.5, expected_spread=4)
+        values = np.random.default_rng(seed).normal(390, 5, 100)
+        ax.clear()
+        h = fp.histogram(values, ax=ax, reference=390.5, expected_spread=4)
         means.append((h.mean - 390) / h.mean_error)
         spreads.append((h.spread - 5) / h.spread_error)
     assert 0.7 < np.std(means) < 1.3

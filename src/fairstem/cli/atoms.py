@@ -29,8 +29,10 @@ def atoms(
     ] = None,
     model: Annotated[str, typer.Option("--model", help="How columns are detected.")] = "classical",
     reference_nm: Annotated[
-        float | None,
-        typer.Option("--reference-nm", help="Expected lattice parameter in nm, to compare with."),
+        str | None,
+        typer.Option(
+            "--reference-nm", metavar="NM", help="Expected length of a and b in nm, or A,B, to compare with."
+        ),
     ] = None,
     dataset: opt.Dataset = None,
     frame: Annotated[int | None, typer.Option("--frame", help="Which frame of a series.")] = None,
@@ -55,6 +57,7 @@ def atoms(
     }
     detector = {"gain": _gain(gain), "offset": offset, "readout": readout}
     find = {"model": model, **{k: v for k, v in detector.items() if v is not None}}
+    reference = None if reference_nm is None else opt.positive(reference_nm, "--reference-nm")
     from fairstem.cli.console import print_json, session
 
     with session(quiet) as warnings:
@@ -62,7 +65,7 @@ def atoms(
             plan = _plan(file, source)
             _say_plan(plan, json)
             return
-        facts = _run(file, output, source, find, reference_nm, overwrite, warnings)
+        facts = _run(file, output, source, find, reference, overwrite, warnings)
     if json:
         print_json(facts)
     else:
@@ -80,7 +83,7 @@ def _run(
     output: Path,
     source: dict[str, Any],
     find: dict[str, Any],
-    reference_nm: float | None,
+    reference_nm: tuple[float, ...] | None,
     overwrite: bool,
     warnings: list[str],
 ) -> dict[str, Any]:
@@ -95,7 +98,7 @@ def _run(
         from fairstem.cli.atoms_page import summary
 
         measured = measure(signal, title_of(signal, file), find, warnings, reference_nm)
-        write(measured, signal, staged, reference_nm=reference_nm, source=file.name)
+        write(measured, signal, staged, source=file.name)
         facts = summary(measured)
         written = sorted(path.name for path in staged.iterdir())
     return facts | {"file": str(file), "output": str(output), "written": written}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,17 +30,24 @@ def _canvas(measured: Measured, legend: bool = False) -> Any:
     return plot.figure(wide, float(np.clip((WIDTH - 0.9) * ratio, 1.5, 9.0))).subplots()
 
 
-def _draw_overlay(measured: Measured, ax: Any) -> None:
+def _sites(measured: Measured) -> list[str]:
+    """Return the names of the sites; stray columns come last, so that sites keep their colours."""
+    sites = measured.columns["site"] if "site" in measured.columns else pd.Series([], dtype=str)
+    named = [f"site {s}" for s in sorted(set(sites) - {""})]
+    return [*named, "no site"] if (sites == "").any() else named
+
+
+def _draw_overlay(
+    measured: Measured, ax: Any, sites: list[str] | None = None, size: float | None = None
+) -> None:
     plot.image(measured.image, ax=ax, pixel_size_nm=measured.pixel_size_nm)
     table = measured.columns
     if "site" not in table or len(table) == 0:
         plot.columns(table, ax=ax)
         return
-    sites = sorted(set(table["site"]) - {""})
-    # stray columns come last, so that sites keep their colours from image to image
-    shown = [f"site {s}" for s in sites] + (["no site"] if (table["site"] == "").any() else [])
+    shown = _sites(measured) if sites is None else sites
     names = pd.Categorical([f"site {s}" if s else "no site" for s in table["site"]], categories=shown)
-    plot.columns(table.assign(site=names), ax=ax, color_by="site")
+    plot.columns(table.assign(site=names), ax=ax, color_by="site", size=size)
 
 
 def overlay_png(measured: Measured, dpi: float = 150, colours: int | None = None) -> bytes:
@@ -100,6 +108,8 @@ def _figures(measured: Measured) -> Iterator[Picture]:
 
 
 def _lattice(measured: Measured, found: LatticeSummary) -> Picture:
+    if not len(found.missing) and not len(found.duplicates):
+        return _cell(measured, found)
     ax = _canvas(measured)
     plot.image(measured.image, ax=ax, pixel_size_nm=measured.pixel_size_nm, dim=0.3)
     plot.lattice(found.vectors, found.origin, ax=ax, missing=found.missing, duplicates=found.duplicates)
@@ -110,6 +120,27 @@ def _lattice(measured: Measured, found: LatticeSummary) -> Picture:
         plot.to_png(ax.get_figure(root=True), 110, colours=256),
         f"The unit cell of the fitted lattice (dashed), and what the count of sites found wrong ({words}).",
         f"Lattice vectors a and b on the image; {words}",
+    )
+
+
+def _cell(measured: Measured, found: LatticeSummary) -> Picture:
+    """Draw the unit cell and the columns about it, large enough to judge the marks."""
+    reach = 3.5 * np.linalg.norm(found.vectors, axis=1).max()
+    middle = found.origin + found.vectors.sum(axis=0) / 2
+    low = np.clip(np.floor(middle - reach), 0, None).astype(int)
+    high = np.clip(np.ceil(middle + reach), None, measured.image.shape).astype(int)
+    table = measured.columns
+    inside = ((table[["y", "x"]] >= low) & (table[["y", "x"]] <= high - 1)).all(axis=1)
+    near = table[inside].assign(y=table["y"] - low[0], x=table["x"] - low[1])
+    part = replace(measured, image=measured.image[low[0] : high[0], low[1] : high[1]], columns=near)
+    ax = _canvas(part)
+    _draw_overlay(part, ax, sites=_sites(measured), size=4.0)
+    plot.lattice(found.vectors, found.origin - low, ax=ax)
+    words = "no site inside the image lacks a column or has two"
+    return Picture(
+        plot.to_png(ax.get_figure(root=True), 110, colours=256),
+        f"The middle of the image: unit cell of the fitted lattice (dashed) and columns. By the lattice, {words}.",
+        f"Lattice vectors a and b and columns in the middle of the image; {words}",
     )
 
 

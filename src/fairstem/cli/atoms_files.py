@@ -13,9 +13,7 @@ from fairstem.cli.measured import Measured
 __all__ = ["write"]
 
 
-def write(
-    measured: Measured, signal: Any, folder: Path, *, reference_nm: float | None = None, source: str = ""
-) -> None:
+def write(measured: Measured, signal: Any, folder: Path, *, source: str = "") -> None:
     """Write tables, lattice, image, overlay and report to a folder.
 
     Parameters
@@ -26,8 +24,6 @@ def write(
         The image as HyperSpy signal; a copy with the provenance of the measurement is written.
     folder
         An existing folder; hand in one that `fairstem.compute.staged_output` made.
-    reference_nm
-        Expected lattice parameter, nm.
     source
         Name of the file.
     """
@@ -54,5 +50,5 @@ def write(
     # at least one dot a pixel, so that the picture shows what was measured
     dpi = min(max(150.0, measured.image.shape[1] / 5), 800.0)
     (folder / "overlay.png").write_bytes(overlay_png(measured, dpi))
-    html = page(measured, reference_nm=reference_nm, source=source).to_html()
+    html = page(measured, source=source).to_html()
     (folder / "report.html").write_text(html, encoding="utf-8")

@@ -25,7 +25,7 @@ def measure(
     title: str,
     find: Mapping[str, Any],
     warnings: Sequence[str],
-    reference_nm: float | None = None,
+    reference_nm: tuple[float, ...] | None = None,
 ) -> Measured:
     """Find the columns of an image, fit a lattice, list the bonds.
 
@@ -40,7 +40,7 @@ def measure(
     warnings
         List that collects warnings while this runs; copied at the end.
     reference_nm
-        Expected lattice parameter, nm.
+        Expected lattice parameter, or two of them in any order, nm.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def measure(
     lattice, why = None, ""
     if len(columns):
         try:
-            lattice = atoms.lattice(columns, reference=reference_nm if size else None)
+            lattice = _lattice(columns, reference_nm if size else None)
         except DataError as error:
             why = str(error)
     table = columns if lattice is None else lattice.columns
@@ -81,15 +81,29 @@ def measure(
         bonds=bonds,
         spread=spread,
         priors=priors,
-        warnings=_all_warnings(warnings, columns),
+        warnings=_all_warnings(warnings, columns, no_scale=reference_nm is not None and size is None),
         noise=dict(columns.attrs.get("noise", {})),
         steps=(step.to_dict(),),
         seconds=time.perf_counter() - start,
     )
 
 
-def _all_warnings(heard: Sequence[str], columns: pd.DataFrame) -> tuple[str, ...]:
+def _lattice(columns: pd.DataFrame, reference_nm: tuple[float, ...] | None) -> Any:
+    """Fit the lattice; two expected lengths go to the vectors that they fit better."""
+    from fairstem import atoms
+
+    lattice = atoms.lattice(columns, reference=reference_nm)
+    if reference_nm is None or len(reference_nm) == 1:
+        return lattice
+    measured = np.log(np.array([lattice.a_nm, lattice.b_nm], dtype=float))
+    straight, crossed = (np.abs(measured - np.log(pair)).max() for pair in (reference_nm, reference_nm[::-1]))
+    return lattice if straight <= crossed else atoms.lattice(columns, reference=reference_nm[::-1])
+
+
+def _all_warnings(heard: Sequence[str], columns: pd.DataFrame, no_scale: bool) -> tuple[str, ...]:
     """Return what was heard on the way and what the table remembers, each once."""
+    if no_scale:
+        heard = [*heard, "without a pixel size the lattice can't be compared with the expected length"]
     found = [f["message"] for f in columns.attrs.get("findings", []) if f["severity"] == "warning"]
     return (*heard, *(text for text in found if not any(text in known for known in heard)))
 

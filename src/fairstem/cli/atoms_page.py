@@ -9,6 +9,7 @@ import numpy as np
 
 from fairstem.cli.atoms_figures import figures
 from fairstem.cli.measured import LatticeSummary, Measured
+from fairstem.cli.options import as_options
 from fairstem.plot.numbers import significant, with_error
 from fairstem.plot.report import (
     Checks,
@@ -74,17 +75,15 @@ def summary(measured: Measured) -> dict[str, Any]:
     }
 
 
-def headline(measured: Measured, reference_nm: float | None = None, reference: str = "") -> list[Number]:
+def headline(measured: Measured, reference: str = "") -> list[Number]:
     """Return the numbers that head the page.
 
     Parameters
     ----------
     measured
         What was measured.
-    reference_nm
-        Known length that the lattice is compared with, nm.
     reference
-        What that length is.
+        What the length is that the lattice is compared with.
 
     Returns
     -------
@@ -105,39 +104,47 @@ def headline(measured: Measured, reference_nm: float | None = None, reference: s
     error = facts["median_error_bar"]
     both = f"{significant(error['y'], 2)} / {significant(error['x'], 2)}"
     shown.append(
-        Number(
-            "error bar of a position, y / x", both, unit=error["unit"], note="median, one standard deviation"
-        )
+        Number("error bar of a position, y / x", both, unit=error["unit"], note=_what_errors_count(measured))
     )
     if measured.lattice is not None:
-        shown += _lattice_numbers(measured.lattice, reference_nm, reference)
+        shown += _lattice_numbers(measured.lattice, reference)
     bonds = facts["bonds"]
     if np.isfinite(bonds["spread"]):
         pair = with_error(bonds["spread"], bonds["sd_spread"])
-        note = f"within kind and direction, {bonds['number']} bonds"
+        note = f"within kind and direction, {len(measured.inner_bonds)} bonds away from the border"
         if np.isfinite(bonds["error_bar"]):
             note += f"; error bars alone give {significant(bonds['error_bar'], 2)} {bonds['unit']}"
         shown.append(Number("spread of bond lengths", *pair, bonds["unit"], note))
     return shown
 
 
-def _lattice_numbers(found: LatticeSummary, reference_nm: float | None, reference: str) -> list[Number]:
+def _what_errors_count(measured: Measured) -> str:
+    """Say what the error bars are, and what they leave out where the fits leave more than noise."""
+    note = "median, one standard deviation"
+    for check in measured.priors:
+        if check.get("name") == "gaussian-columns" and check.get("holds") is False:
+            chi2 = significant(float(check["statistic"]), 3)
+            note += f"; counts the noise only: the fits leave more (χ² = {chi2}), such as scan jitter"
+    return note
+
+
+def _lattice_numbers(found: LatticeSummary, reference: str) -> list[Number]:
     shown = []
-    calibrated = found.unit == "nm"
-    scale, unit = (1000.0, "pm") if calibrated else (1.0, "px")
-    for name, length, error in zip("ab", found.lengths, found.length_errors, strict=True):
+    scale, unit = (1000.0, "pm") if found.unit == "nm" else (1.0, "px")
+    expected = (found.calibration or {}).get("reference_nm", (None, None))
+    for name, length, error, known in zip("ab", found.lengths, found.length_errors, expected, strict=True):
         note = ""
-        if reference_nm is not None and calibrated:
-            ratio = with_error(100 * (length / reference_nm - 1), 100 * error / reference_nm)
-            note = f"{' ± '.join(filter(None, ratio))} % from {1000 * reference_nm:g} pm ({reference})"
+        if known is not None:
+            ratio = with_error(100 * (length / known - 1), 100 * error / known)
+            note = f"{' ± '.join(filter(None, ratio))} % from {1000 * known:.5g} pm ({reference})"
         shown.append(Number(f"lattice vector {name}", *with_error(length * scale, error * scale), unit, note))
     shown.append(Number("angle between a and b", *with_error(found.angle, found.angle_error), "°"))
     wrong = f"{len(found.missing)} missing, {len(found.duplicates)} double, {found.outside} off the lattice"
-    percent = f"{100 * found.completeness:.2f}".rstrip("0").rstrip(".")
+    share = f"{100 * found.completeness:.2f}".rstrip("0").rstrip(".")
     shown.append(
         Number(
             "sites with a column",
-            f"{percent} %",
+            f"{share} %",
             note=f"{found.found} of {found.expected} inside the image; {wrong}",
         )
     )
@@ -149,19 +156,35 @@ def _lattice_numbers(found: LatticeSummary, reference_nm: float | None, referenc
             note="one column about its surroundings, per direction",
         )
     )
-    known = found.calibration or {}
+    known = found.calibration if found.is_reference else None
     for axis, direction in (("x", "fast scan direction"), ("y", "slow scan direction")):
-        if known.get(f"{axis}_percent") is not None:
-            pair = with_error(known[f"{axis}_percent"], known[f"sd_{axis}_percent"])
-            shown.append(Number(f"recorded too long along {axis}", *pair, "%", direction))
+        if known and known.get(f"{axis}_percent") is not None:
+            percent, percent_error = with_error(known[f"{axis}_percent"], known[f"sd_{axis}_percent"])
+            signed = percent if percent.startswith("−") else f"+{percent}"
+            note = f"{direction}; + is recorded too long"
+            shown.append(Number(f"error of lengths along {axis}", signed, percent_error, "%", note))
     return shown
+
+
+def _scan_sentence(found: LatticeSummary) -> str:
+    """Say how to read the comparison with the expected lengths."""
+    if not found.is_reference:
+        return (
+            "The lattice differs by more than a tenth from the expected length, so it is another length: "
+            "expected are those of the vectors a and b above (two, such as --reference-nm 0.2761,0.3905, where "
+            "they differ), or the pixel size is wrong."
+        )
+    return (
+        "Lengths in a single scan, as recorded, are usually 0.4 to 1.2 % too long along the fast direction and "
+        "2.7 to 3.6 % along the slow one. What both directions share is the calibration of the "
+        "magnification; what they differ by, and an angle other than expected, is drift and distortion of the scan."
+    )
 
 
 def section(
     measured: Measured,
     *,
     about: str = "",
-    reference_nm: float | None = None,
     reference: str = "",
     comparison: Sequence[Number] = (),
     title: str = "",
@@ -174,8 +197,8 @@ def section(
         What was measured.
     about
         What the image is.
-    reference_nm, reference
-        Known length and what it is.
+    reference
+        What the length is that the lattice is compared with.
     comparison
         More numbers: how the columns agree with known positions.
     title
@@ -187,16 +210,22 @@ def section(
         With figures.
     """
     blocks: list[Any] = [Prose(about)] if about else []
-    blocks.append(Numbers([*headline(measured, reference_nm, reference), *comparison]))
+    blocks.append(Numbers([*headline(measured, reference), *comparison]))
     if len(measured.columns) == 0:
         blocks.append(Prose("No atom column stands out of the noise. That is an answer: the table is empty."))
     elif measured.no_lattice:
         blocks.append(Prose(f"No lattice: {measured.no_lattice} The columns are measured all the same."))
+    if measured.lattice is not None and measured.lattice.calibration is not None:
+        blocks.append(Prose(_scan_sentence(measured.lattice)))
     if measured.noise:
         blocks.append(Prose(_noise_sentence(measured.noise)))
-    blocks += [Warnings(measured.warnings), *figures(measured), Checks(measured.priors)]
+    blocks += [
+        Warnings([as_options(w) for w in measured.warnings]),
+        *figures(measured),
+        Checks(measured.priors),
+    ]
     if measured.lattice is not None:
-        blocks.append(_site_table(measured.lattice))
+        blocks.append(_site_table(measured.lattice, str(measured.columns.attrs.get("height_unit", ""))))
     if len(measured.spread):
         blocks.append(_bond_table(measured))
     blocks.append(Provenance(measured.steps))
@@ -221,8 +250,17 @@ def _noise_sentence(noise: Mapping[str, Any]) -> str:
     )
 
 
-def _site_table(found: LatticeSummary) -> Table:
-    heads = ("site of the cell", "along a", "along b", "height", "columns", "sites inside", "with a column")
+def _site_table(found: LatticeSummary, unit: str) -> Table:
+    height_head = f"height ({unit})" if unit else "height"
+    heads = (
+        "site of the cell",
+        "along a",
+        "along b",
+        height_head,
+        "columns",
+        "sites inside",
+        "with a column",
+    )
     rows = []
     for site in found.sites:
         along = [f"{site[key]:.4f} ± {site['sd_' + key]:.4f}" if site["sd_" + key] else "0" for key in "uv"]
@@ -254,15 +292,13 @@ def _bond_table(measured: Measured) -> Table:
     return Table(heads, rows, caption)
 
 
-def page(measured: Measured, *, reference_nm: float | None = None, source: str = "") -> Report:
+def page(measured: Measured, *, source: str = "") -> Report:
     """Return the whole page of ``fairstem atoms``.
 
     Parameters
     ----------
     measured
         What was measured.
-    reference_nm
-        Expected lattice parameter, nm.
     source
         Name of the file.
 
@@ -273,7 +309,7 @@ def page(measured: Measured, *, reference_nm: float | None = None, source: str =
     """
     from fairstem import __version__
 
-    shown = section(measured, reference_nm=reference_nm, reference="given", title="Columns and lattice")
+    shown = section(measured, reference="expected", title="Columns and lattice")
     cite = Section("", [Citation([c.format(version=__version__) for c in CITE])])
     size = "" if measured.pixel_size_nm is None else f", {measured.pixel_size_nm[1]:.5g} nm per pixel"
     shape = " × ".join(map(str, measured.image.shape))

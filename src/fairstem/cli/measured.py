@@ -69,6 +69,14 @@ class LatticeSummary:
     calibration: Mapping[str, Any] | None = None
 
     @property
+    def is_reference(self) -> bool:
+        """Whether a and b are the expected lengths: within a tenth, more than any scan is off."""
+        known = (self.calibration or {}).get("reference_nm")
+        return known is not None and all(
+            abs(length / expected - 1) < 0.1 for length, expected in zip(self.lengths, known, strict=True)
+        )
+
+    @property
     def completeness(self) -> float:
         """Fraction of the expected sites that have a column."""
         return self.found / self.expected if self.expected else float("nan")

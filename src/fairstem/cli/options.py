@@ -24,6 +24,7 @@ __all__ = [
     "numbers",
     "one_frame",
     "pixel_size",
+    "positive",
     "signal_number",
 ]
 
@@ -117,6 +118,35 @@ def numbers(text: str, name: str, count: tuple[int, ...] = (1, 2)) -> tuple[floa
     return values
 
 
+def positive(text: str, name: str, count: tuple[int, ...] = (1, 2)) -> tuple[float, ...]:
+    """Read one or several positive numbers from an option.
+
+    Parameters
+    ----------
+    text, name, count
+        As for `numbers`.
+
+    Returns
+    -------
+    tuple of float
+        The numbers.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the text is something else.
+
+    Examples
+    --------
+    >>> positive("0.276,0.3905", "--reference-nm")
+    (0.276, 0.3905)
+    """
+    values = numbers(text, name, count)
+    if not all(0 < v < float("inf") for v in values):
+        raise typer.BadParameter(f"{text!r} is not positive", param_hint=name)
+    return values
+
+
 def pixel_size(text: str | None) -> float | tuple[float, float] | None:
     """Read the option ``--pixel-size-nm``.
 
@@ -142,9 +172,7 @@ def pixel_size(text: str | None) -> float | tuple[float, float] | None:
     """
     if text is None:
         return None
-    values = numbers(text, "--pixel-size-nm")
-    if not all(0 < v < float("inf") for v in values):
-        raise typer.BadParameter(f"{text!r} is not positive", param_hint="--pixel-size-nm")
+    values = positive(text, "--pixel-size-nm")
     return values[0] if len(values) == 1 else (values[0], values[1])
 
 

@@ -85,14 +85,15 @@ def _visit(sample: Sample, simulated: bool) -> tuple[Any, dict[str, Any]]:
 
     with heard(quiet=True) as warnings:
         opened = open_sample(sample, simulated)
-        measured = measure(opened.signal, opened.title, dict(sample.find), warnings, sample.reference_nm)
+        measured = measure(
+            opened.signal, opened.title, dict(sample.find), warnings, sample.reference_nm or None
+        )
         comparison, scores = compare(measured, opened)
     about = f"{sample.about}\n\n{opened.origin}"
     reference = sample.reference if opened.real else f"{sample.reference}, as simulated"
     part = section(
         measured,
         about=about,
-        reference_nm=sample.reference_nm,
         reference=reference,
         comparison=comparison,
         title=sample.title,
@@ -121,10 +122,10 @@ def _page(parts: list[Any], facts: list[dict[str, Any]]) -> str:
         "sample",
         "input",
         "columns",
-        "error bar (median)",
+        "error bar, y / x (median)",
         "sites with a column",
         "known columns found",
-        "s",
+        "time (s)",
     )
     overview = Section("Overview", [Prose(INTRO + note), Table(heads, rows)])
     cite = Section("How to cite", [Citation([c.format(version=__version__) for c in CITE])])

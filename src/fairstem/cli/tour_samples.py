@@ -30,7 +30,7 @@ class Sample:
     find
         Arguments of `fairstem.atoms.find`.
     reference_nm
-        Known length that the lattice is compared with, and what it is.
+        Known length of a and b, or both, that the lattice is compared with; empty when not known.
     reference
         What that length is.
     fitted_by
@@ -47,7 +47,7 @@ class Sample:
     options: Mapping[str, Any] = field(default_factory=dict)
     load: Mapping[str, Any] = field(default_factory=dict)
     find: Mapping[str, Any] = field(default_factory=dict)
-    reference_nm: float | None = None
+    reference_nm: tuple[float, ...] = ()
     reference: str = ""
     fitted_by: str = ""
     quick: bool = False
@@ -63,7 +63,7 @@ SAMPLES = (
         "difference between the two directions shows the distortion of the scan.",
         phantom="srtio3",
         options={"shape": (384, 384), "peak": 60.0},
-        reference_nm=0.3905,
+        reference_nm=(0.3905,),
         reference="lattice parameter of SrTiO₃",
         quick=True,
     ),
@@ -98,16 +98,17 @@ SAMPLES = (
     ),
     Sample(
         "srtio3-adf",
-        "SrTiO₃, annular dark field",
+        "SrTiO₃ [110], annular dark field",
         "STO_ADF.hdf5",
         "The file kept its pixel size but lost the unit. fairstem says so and does not guess; the tour "
-        "gives nm because the lattice then fits. Values are sums of a detector that does not count, so "
+        "gives nm because the lattice then fits: 390.5 pm one way and 390.5/√2 = 276.1 pm the other, SrTiO₃ "
+        "along [110]. Values are sums of a detector that does not count, so "
         "gain and offset are estimated from the image.",
         phantom="srtio3",
         options={"shape": (320, 320), "gain": 40.0, "offset": 500.0, "readout": 30.0, "seed": 3},
         load={"units": "nm"},
-        reference_nm=0.3905,
-        reference="lattice parameter of SrTiO₃",
+        reference_nm=(0.2761, 0.3905),
+        reference="SrTiO₃ [110]",
     ),
     Sample(
         "au-particle",

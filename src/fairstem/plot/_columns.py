@@ -148,9 +148,7 @@ def columns(
     groups = [("", np.ones(len(table), bool))]
     if color_by is not None:
         values = table[color_by]
-        groups = [
-            (str(v), (values == v).to_numpy(dtype=bool)) for v in sorted(values.dropna().unique(), key=str)
-        ]
+        groups = [(str(v), (values == v).to_numpy(dtype=bool)) for v in _groups(values)]
     drawn = []
     for number, (name, chosen) in enumerate(groups):
         hue = color if color_by is None else CATEGORIES[number % len(CATEGORIES)]
@@ -164,7 +162,7 @@ def columns(
             fontsize=8,
             title_fontsize=8,
             framealpha=0.85,
-            markerscale=1.5,
+            markerscale=min(1.5, 7.0 / points),
         )
         shown.set_zorder(11)
     return drawn
@@ -181,6 +179,13 @@ def _marks(ax: Axes, positions: NDArray[np.float64], points: float, face: str, e
         label=name or None,
         zorder=3,
     )
+
+
+def _groups(values: pd.Series[Any]) -> list[Any]:
+    """Return the categories in their order, or the different values sorted."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return list(values.dtype.categories)
+    return sorted(values.dropna().unique(), key=str)
 
 
 def _is_category(values: pd.Series[Any]) -> bool:

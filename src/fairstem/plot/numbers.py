@@ -60,15 +60,19 @@ def significant(value: float, digits: int = 4) -> str:
     Returns
     -------
     str
-        A dash for NaN.
+        A dash for NaN. Zeros at the end are kept where the number was rounded to them, and left out
+        where it is exact.
 
     Examples
     --------
     >>> significant(0.390512), significant(float("nan")), significant(12345.6)
     ('0.3905', '–', '12346')
+    >>> significant(1.03, 2), significant(1.0, 2)
+    ('1.0', '1')
     """
     if not math.isfinite(value):
         return "–"
     if value != 0 and 10 ** (digits - 1) <= abs(value) < 1e9:
         return f"{value:.0f}"
-    return f"{value:.{digits}g}"
+    text = f"{value:.{digits}g}"
+    return text if float(text) == value or "e" in text else f"{value:#.{digits}g}".rstrip(".")
