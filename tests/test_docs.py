@@ -3,13 +3,15 @@
 import importlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
-from fairstem import simulate
+from fairstem import atoms, simulate
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -68,3 +70,53 @@ def test_exit_codes_of_the_conventions_page_are_those_of_the_command_line():
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
     names = ("OK", "BUG", "USAGE", "INPUT", "DATA", "OUTPUT", "INTERRUPTED")
     assert listed == {getattr(outcome, name) for name in names}
+
+
+def test_page_on_atoms_lists_every_prior_check_with_its_threshold():
+    page = (ROOT / "docs" / "atoms.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z-]+)` \| .* \| (≤|≥) ([0-9.]+) \|$", page, re.MULTILINE)
+    image = simulate.phantom("srtio3", peak=30, seed=1, shape=(160, 160))
+    columns = atoms.find(image.data)
+    checks = columns.attrs["priors"] + [check.to_dict() for check in atoms.lattice(columns).priors]
+    made = {(c["name"], {"<=": "≤", ">=": "≥"}[c["rule"]], c["threshold"]) for c in checks}
+    assert {(name, rule, float(value)) for name, rule, value in listed} == made
+
+
+def test_page_on_conventions_lists_every_name_of_the_table():
+    page = (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", page))
+    image = simulate.phantom("p2", peak=30, seed=1, shape=(96, 96))
+    columns = atoms.find(image.data, pixel_size_nm=0.012)
+    elliptic = atoms.refine(image.data, columns, shape="elliptic")
+    assert {*columns, *elliptic, *columns.attrs, *elliptic.attrs} <= named
+
+
+def test_page_on_the_command_line_lists_every_verb_option_and_exit_code():
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    head, *parts = re.split(r"^## (\w+)$", page, flags=re.MULTILINE)
+    verbs = typer.main.get_command(importlib.import_module("fairstem.cli.app").app).commands
+    sections = dict(zip(parts[::2], parts[1::2], strict=True))
+    assert list(sections) == list(verbs)
+    shared = options_in(head)
+    assert shared >= {"--json", "--quiet", "--debug"}
+    for name, verb in verbs.items():
+        known = {option for p in verb.params for option in p.opts if option.startswith("--")}
+        section, _, _ = sections[name].partition("## Exit codes")
+        assert options_in(section) | (shared & known) == known - {"--help"}
+    outcome = importlib.import_module("fairstem.cli.outcome")
+    names = ("OK", "BUG", "USAGE", "INPUT", "DATA", "OUTPUT", "INTERRUPTED")
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    assert codes == {getattr(outcome, name) for name in names} | {128 + signal.SIGTERM}
+
+
+def options_in(text):
+    """Options in the first cells of tables."""
+    cells = re.findall(r"^\| (`-[^|]*) \|", text, re.MULTILINE)
+    return {option for cell in cells for option in re.findall(r"`(--[\w-]+)`", cell)}
+
+
+def test_links_between_pages_lead_somewhere():
+    pages = [README, *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([\w./-]+\.(?:md|cff))\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
