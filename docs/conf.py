@@ -1,5 +1,7 @@
 """Sphinx configuration: `make docs`."""
 
+import re
+
 import fairstem
 
 project = "fairstem"
@@ -27,3 +29,13 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 # Sphinx cannot resolve short type names in "Returns"; leave them as plain text
 numpydoc_xref_param_type = False
+
+
+def escape_bars(app, what, name, obj, options, lines):  # noqa: ARG001
+    """Let |a| in a docstring be a length, not a substitution of reStructuredText."""
+    lines[:] = [re.sub(r"(?<!`)\|(\w+)\|(?!`)", r"\\|\1\\|", line) for line in lines]
+
+
+def setup(app):
+    """Connect the events."""
+    app.connect("autodoc-process-docstring", escape_bars)
