@@ -202,6 +202,8 @@ def test_images_that_do_not_fit_are_refused(fairstem, tmp_path, name):
     assert done.exit_code == 4, (done.stdout, done.stderr)
     lines = done.stderr.splitlines()
     assert lines[0].startswith("error: ")
+    planned = fairstem("atoms", path, "--dry-run", "--quiet")
+    assert planned.exit_code == (4 if name == "rgb" else 0)
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
@@ -227,6 +229,7 @@ def test_a_spectrum_is_refused(fairstem, tmp_path):
     save(hs.signals.Signal1D(np.arange(50.0)), tmp_path / "line.hspy")
     done = fairstem("atoms", tmp_path / "line.hspy", "-o", tmp_path / "out")
     assert done.exit_code == 4
+    assert "holds a spectrum, 50" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -255,6 +258,8 @@ def test_saturated_and_eight_bit_pictures_are_measured_with_a_warning(fairstem, 
     assert done.exit_code == 0, done.stderr
     warnings = " ".join(json.loads(done.stdout)["warnings"])
     assert "8-bit" in warnings
+    assert "grey levels" in fairstem("info", tmp_path / "screen.jpg").stdout
+    assert fairstem("atoms", tmp_path / "screen.jpg", "--dry-run").exit_code == 0
     path = write_tiff(tmp_path / "cut.tif", np.minimum(data, 60).astype(np.uint16))
     done = fairstem("atoms", path, "-o", tmp_path / "out2", "--json")
     assert done.exit_code == 0, done.stderr

@@ -111,7 +111,11 @@ def test_fpd_with_colours_is_refused(tmp_path):
 @pytest.mark.parametrize(("extension", "code"), [("png", "eight-bit-picture"), ("jpg", "eight-bit-picture")])
 def test_eight_bit_pictures(tmp_path, counts, extension, code):
     iio.imwrite(tmp_path / f"a.{extension}", counts.astype(np.uint8))
-    assert code in codes(load(tmp_path / f"a.{extension}", warn=False))
+    picture = load(tmp_path / f"a.{extension}", warn=False)
+    assert code in codes(picture)
+    lazy = load(tmp_path / f"a.{extension}", warn=False, lazy=True)
+    assert lazy._lazy
+    assert np.array_equal(lazy.data.compute(), picture.data)
 
 
 def test_colour_picture(tmp_path, counts):

@@ -39,8 +39,9 @@ def _lines(summary: dict[str, Any], number: int | None) -> list[str]:
 
     title = summary.get("title") or summary.get("file") or "untitled"
     shape = " × ".join(map(str, summary["shape"]))
+    dtype = "colour (RGB)" if summary["dtype"].startswith("[") else summary["dtype"]
     rows = [
-        ("kind", f"{summary['kind']}, {shape} {summary['dtype']}, {format_bytes(summary['bytes'])}"),
+        ("kind", f"{summary['kind']}, {shape} {dtype}, {format_bytes(summary['bytes'])}"),
         *[(f"axis {axis['name']}" if axis["name"] else "axis", _axis(axis)) for axis in summary["axes"]],
         ("pixel size", _pixel(summary["pixel_size_nm"])),
         ("values", _values(summary)),
@@ -81,8 +82,11 @@ def _values(summary: dict[str, Any]) -> str:
     if values is None:
         return "not read"
     text = f"{values['min']:.5g} to {values['max']:.5g}, mean {values['mean']:.5g}"
-    if any(f["code"] == "eight-bit-picture" for f in summary.get("findings") or []):
+    codes = {f["code"] for f in summary.get("findings") or []}
+    if "eight-bit-picture" in codes:
         return f"{text}; grey levels"
+    if "offset" in codes and summary.get("counts"):
+        return f"{text}; whole numbers on an offset"
     counts = {True: "; counts", False: "; no counts"}.get(summary.get("counts"), "")  # type: ignore[arg-type]
     dose = summary.get("counts_per_position")
     return text + counts + (f", {dose:.4g} per position" if dose is not None else "")

@@ -64,7 +64,27 @@ def load_image(
         return loaded.inav[one_frame(count, frame)]
     if frame is not None:
         raise DataError(f"frame {frame} of {file.name}, which is no series", todo="leave --frame out")
+    _refuse_others(loaded, file)
     return loaded
+
+
+def _refuse_others(signal: Any, file: Path) -> None:
+    """Refuse what is no image before anything is planned or written."""
+    from fairstem.signals import describe
+
+    shape = " × ".join(map(str, signal.data.shape))
+    if signal.data.dtype.names:
+        raise DataError(
+            f"{file.name} is a colour picture, {shape} px",
+            needed="one grey image with measured intensities",
+            todo="take the microscope's own file instead of a picture of it",
+        )
+    if signal.data.ndim != 2:
+        raise DataError(
+            f"{file.name} holds a {describe(signal.as_lazy())['kind']}, {shape}",
+            needed="one image (y, x)",
+            todo="make an image of it first, such as a sum over detector or energy, and save that",
+        )
 
 
 def title_of(signal: Any, file: Path) -> str:

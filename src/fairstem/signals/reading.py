@@ -230,7 +230,10 @@ def _read(
             if own is not None:
                 loaded = own(file, lazy, dataset if isinstance(dataset, str) else None)
             else:
-                loaded = _hyperspy_load(file, lazy, reader, options)
+                # the lazy reader of pictures fails, and pictures are small
+                picture = lazy and file.suffix.lower().lstrip(".") in _PICTURES
+                loaded = _hyperspy_load(file, lazy and not picture, reader, options)
+                loaded = loaded.as_lazy() if picture else loaded
     except FairstemError:
         raise
     except MemoryError as error:
