@@ -101,7 +101,7 @@ def test_values_below_the_given_offset_without_readout_noise_are_refused(verb, o
 @pytest.mark.parametrize("verb", ["find", "refine"])
 @pytest.mark.filterwarnings("ignore:.*are negative:fairstem.errors.DataWarning")
 def test_negative_values_of_a_detector_with_readout_noise_are_measured(verb, start):
-    p = fs.simulate.phantom("p2", seed=0, peak=30, shape=SHAPE, dtype="float64", gain=5.0, readout=1.0)
+    p = fs.simulate.phantom("p2", seed=0, peak=30, shape=SHAPE, dtype="float64", gain=5.0, readout=5.0)
     assert p.data.min() < 0
     table = measure(verb, p.data, start, gain=5.0, readout=5.0)
     assert len(table) == len(start)

@@ -127,6 +127,14 @@ def test_white_noise_of_constant_variance_has_no_columns(mean, sigma):
     assert [len(fs.atoms.find(image, gain="estimate")) for image in images] == [0] * 3
 
 
+@pytest.mark.parametrize("name", ["p2", "si110"])
+def test_columns_are_found_in_noise_of_constant_variance(name):
+    p = fs.simulate.phantom(name, seed=1, peak=50, shape=(160, 160))
+    data = p.clean + np.random.default_rng(0).normal(500.0, 1.0, p.clean.shape)
+    match = fs.metrics.match_positions(fs.atoms.find(data, gain="estimate"), p.truth)
+    assert (match.recall, match.precision) == (1, 1)
+
+
 def test_a_smooth_background_has_no_columns():
     y, x = np.mgrid[:192, :192] / 192
     clean = 20 + 15 * np.sin(2.5 * y) + 10 * x
@@ -208,7 +216,7 @@ def test_given_gain_and_offset_only_change_the_unit(gain, offset):
 
 
 def test_an_estimated_gain_finds_the_same_columns():
-    p = fs.simulate.phantom("p2", seed=0, peak=20, shape=(256, 256), gain=40.0, offset=200.0, readout=0.5)
+    p = fs.simulate.phantom("p2", seed=0, peak=20, shape=(256, 256), gain=40.0, offset=200.0, readout=20.0)
     table = find(p, gain="estimate")
     match = fs.metrics.match_positions(table, p.truth)
     assert (match.recall, match.precision) == (1, 1)

@@ -354,11 +354,9 @@ def test_saturated_tops_are_left_out_and_positions_stay_within_their_error_bars(
 def test_readout_noise_is_in_the_error_bars_and_costs_what_the_bound_says():
     parts = []
     for seed in range(4):
-        p = p2(seed, 20, gain=7.0, offset=100.0, readout=7 * 1.5)
-        table = fs.atoms.refine(
-            p.data, rounded(p.truth, p.data.shape), gain=7.0, offset=100.0, readout=7 * 1.5
-        )
-        parts.append(against_truth(table, p.truth, fs.metrics.cramer_rao(p.truth, p.clean, readout=1.5)))
+        p = p2(seed, 20, gain=7.0, offset=200.0, readout=28.0)
+        table = fs.atoms.refine(p.data, rounded(p.truth, p.data.shape), gain=7.0, offset=200.0, readout=28.0)
+        parts.append(against_truth(table, p.truth, fs.metrics.cramer_rao(p.truth, p.clean, readout=4.0)))
         rows = table.index[~table["edge"]]
         ratio = table.loc[rows, "height"] / p.truth.loc[rows, "height"]
         assert ratio.mean() == pytest.approx(1, abs=0.03)
