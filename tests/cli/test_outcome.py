@@ -69,6 +69,19 @@ def test_interrupted_and_out_of_memory():
     assert "--dry-run" in done.stderr
 
 
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_an_interruption_of_compiled_code_is_one(stop, code):
+    def verb() -> None:
+        raise SystemError("<kernel> returned a result with an exception set") from stop
+
+    app = typer.Typer()
+    app.command()(guarded(verb))
+    done = CliRunner().invoke(app, [])
+    assert done.exit_code == code
+    assert "interrupted" in done.stderr
+    assert run(SystemError("something else")).exit_code == 1
+
+
 def test_a_reader_that_went_away_is_no_error():
     assert run(BrokenPipeError()).exit_code == 0
 

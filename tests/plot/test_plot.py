@@ -132,6 +132,12 @@ def test_categories_keep_their_order_and_their_colours(table):
     assert colours(["none", "A", "A"] * n, ["B", "A", "none"])["A"] == both["A"]
 
 
+def test_significant_digits_keep_the_zeros_they_were_rounded_to():
+    assert [numbers.significant(v, 2) for v in (1.03, 0.1004, 9.97, -0.0, 1.0, 0.5, 12.3)] == [
+        *("1.0", "0.10", "10", "0", "1", "0.5", "12")
+    ]
+
+
 def test_an_empty_table_draws_nothing(table):
     assert fp.columns(table.iloc[:0], color_by="site") == []
     assert fp.error_bars(table.iloc[:0]) == []

@@ -92,7 +92,7 @@ def _figures(measured: Measured) -> Iterator[Picture]:
     n = len(measured.columns)
     yield Picture(
         overlay_png(measured, 110, colours=256),
-        f"{measured.title}: the {n} columns found. Hollow marks are cut by the border of the image.",
+        f"{measured.title}: {_found(measured)}.",
         f"The image with {n} marked columns and a scale bar",
     )
     if n == 0:
@@ -105,6 +105,12 @@ def _figures(measured: Measured) -> Iterator[Picture]:
         yield _bond_map(measured, "deviation")
         yield _bond_histogram(measured)
     yield _error_bars(measured)
+
+
+def _found(measured: Measured) -> str:
+    n = len(measured.columns)
+    text = {0: "no column was found", 1: "the column found"}.get(n, f"the {n} columns found")
+    return text if len(measured.inner) == n else f"{text}; hollow marks are cut by the border of the image"
 
 
 def _lattice(measured: Measured, found: LatticeSummary) -> Picture:

@@ -59,7 +59,7 @@ def measure(
     opened = open_data(signal, ndim=2)
     columns = atoms.find(signal, **find)
     size = opened.pixel_size_nm
-    lattice, why = None, ""
+    lattice, why = None, "" if len(columns) else "no atom column was found"
     if len(columns):
         try:
             lattice = _lattice(columns, reference_nm if size else None)

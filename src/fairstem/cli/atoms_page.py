@@ -245,7 +245,7 @@ def _noise_sentence(noise: Mapping[str, Any]) -> str:
         return f"Noise, {who}: constant, {level} grey levels; it does not grow with the signal."
     gain, offset = (significant(noise[k], 4) for k in ("gain", "offset"))
     return (
-        f"Noise, {who}: {gain} grey levels per electron, zero at {offset}, "
+        f"Noise, {who}: {gain} grey level{'' if gain == '1' else 's'} per electron, zero at {offset}, "
         f"read-out noise {significant(noise['readout'], 3)} grey levels."
     )
 

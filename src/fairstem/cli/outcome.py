@@ -46,8 +46,9 @@ def code_of(error: BaseException) -> int:
     >>> code_of(FileFormatError("no such file"))
     3
     """
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED
+    stop = _stop_behind(error)
+    if stop is not None:
+        return stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else INTERRUPTED
     if isinstance(error, FileFormatError | MissingDependencyError):
         return INPUT
     if isinstance(error, OutputError):
@@ -55,8 +56,20 @@ def code_of(error: BaseException) -> int:
     return DATA if isinstance(error, DataError | DataTypeError | MemoryError) else BUG
 
 
-def _say(error: BaseException) -> None:
+def _stop_behind(error: BaseException) -> BaseException | None:
+    """Return the interruption that an error stands for: in compiled code it surfaces as SystemError."""
     if isinstance(error, KeyboardInterrupt):
+        return error
+    seen: BaseException | None = error if isinstance(error, SystemError) else None
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt | SystemExit):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _say(error: BaseException) -> None:
+    if _stop_behind(error) is not None:
         typer.echo("interrupted; no output was left behind", err=True)
     elif isinstance(error, FairstemError):
         typer.echo(f"error: {error.given.rstrip('. ')}.", err=True)

@@ -34,7 +34,7 @@ _REFUSED = {
 }
 
 
-def _explain(error: OSError, path: Path) -> OutputError | None:
+def _explain(error: OSError, path: Path, *, begun: bool) -> OutputError | None:
     """Turn an OSError of writing into one that says what to do; None if it is about something else."""
     text = str(error)
     # HDF5 hides the number of the error in its message
@@ -43,7 +43,7 @@ def _explain(error: OSError, path: Path) -> OutputError | None:
             f"{path}: no space left on the disk",
             todo="free some space, or write somewhere else; nothing was left behind",
         )
-    if error.errno in _REFUSED:
+    if error.errno in _REFUSED or not begun:  # before the work begins it can only be the place
         reason = error.strerror or text
         return OutputError(
             f"{path} can't be written: {reason}",
@@ -123,7 +123,7 @@ def _check_target(path: Path, folder: bool, overwrite: bool) -> None:
     if not overwrite and not (folder and not any(path.iterdir())):
         raise OutputError(
             f"{path} exists already" + (" and is not empty" if folder else ""),
-            todo="choose another output, or allow overwriting (overwrite=True; --overwrite)",
+            todo="choose another output, or allow overwriting with overwrite=True",
         )
 
 
@@ -195,7 +195,9 @@ def staged_output(path: str | Path, *, folder: bool = False, overwrite: bool = F
             _commit(staged, target, folder)
             made = []
     except OSError as error:
-        explained = None if isinstance(error, OutputError) else _explain(error, target)
+        explained = (
+            None if isinstance(error, OutputError) else _explain(error, target, begun=stage is not None)
+        )
         if explained is None:
             raise
         raise explained from error

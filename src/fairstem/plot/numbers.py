@@ -72,6 +72,7 @@ def significant(value: float, digits: int = 4) -> str:
     """
     if not math.isfinite(value):
         return "–"
+    value += 0.0  # no minus before zero
     if value != 0 and 10 ** (digits - 1) <= abs(value) < 1e9:
         return f"{value:.0f}"
     text = f"{value:.{digits}g}"
