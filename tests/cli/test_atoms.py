@@ -109,6 +109,15 @@ def test_another_length_than_expected_is_no_error_of_the_scan(rectangular):
     assert "another length" in _scan_sentence(found)
 
 
+def test_the_page_names_the_assumptions_that_do_not_hold():
+    from fairstem.cli.atoms_page import _failed_sentence
+
+    checks = [{"assumption": "noise is white", "holds": True}, {"assumption": "one crystal", "holds": False}]
+    assert "“one crystal”" in _failed_sentence(checks)
+    assert "white" not in _failed_sentence(checks)
+    assert _failed_sentence(checks[:1]) == ""
+
+
 def test_a_reference_that_is_no_length_is_wrong_usage(fairstem, phantom_file, tmp_path):
     for text in ("-1", "a", "0.1,0.2,0.3"):
         assert fairstem("atoms", phantom_file, "-o", tmp_path / "out", "--reference-nm", text).exit_code == 2

@@ -12,6 +12,7 @@ import pandas as pd
 from fairstem import plot
 from fairstem.cli.measured import LatticeSummary, Measured
 from fairstem.plot.report import Picture
+from fairstem.plot.style import CATEGORIES
 
 __all__ = ["figures", "overlay_png"]
 
@@ -31,10 +32,13 @@ def _canvas(measured: Measured, legend: bool = False) -> Any:
 
 
 def _sites(measured: Measured) -> list[str]:
-    """Return the names of the sites; stray columns come last, so that sites keep their colours."""
+    """Return the names of the sites, stray columns last: sites keep their colours, those are grey."""
     sites = measured.columns["site"] if "site" in measured.columns else pd.Series([], dtype=str)
     named = [f"site {s}" for s in sorted(set(sites) - {""})]
-    return [*named, "no site"] if (sites == "").any() else named
+    if not (sites == "").any():
+        return named
+    unused = [f"unused {n}" for n in range(len(named), len(CATEGORIES) - 1)]
+    return [*named, *unused, "no site"]
 
 
 def _draw_overlay(

@@ -145,7 +145,7 @@ def _lattice_numbers(found: LatticeSummary, reference: str) -> list[Number]:
         Number(
             "sites with a column",
             f"{share} %",
-            note=f"{found.found} of {found.expected} inside the image; {wrong}",
+            note=f"{found.found} of {found.expected} inside the image{_by_site(found)}; {wrong}",
         )
     )
     shown.append(
@@ -164,6 +164,22 @@ def _lattice_numbers(found: LatticeSummary, reference: str) -> list[Number]:
             note = f"{direction}; + is recorded too long"
             shown.append(Number(f"error of lengths along {axis}", signed, percent_error, "%", note))
     return shown
+
+
+def _by_site(found: LatticeSummary) -> str:
+    """Count the sites of each sub-lattice, where there are several."""
+    if len(found.sites) < 2:
+        return ""
+    counts = (f"{s['site']} {s['found']} of {int(s['found']) + int(s['missing'])}" for s in found.sites)
+    return f" ({', '.join(counts)})"
+
+
+def _failed_sentence(priors: Sequence[Mapping[str, Any]]) -> str:
+    """Name the assumptions that the data do not support; empty when there are none."""
+    failed = [f"“{check['assumption']}”" for check in priors if check.get("holds") is False]
+    if not failed:
+        return ""
+    return f"Not all that the method assumes holds here: {', '.join(failed)}. The table of checks says what follows."
 
 
 def _scan_sentence(found: LatticeSummary) -> str:
@@ -215,6 +231,8 @@ def section(
         blocks.append(Prose("No atom column stands out of the noise. That is an answer: the table is empty."))
     elif measured.no_lattice:
         blocks.append(Prose(f"No lattice: {measured.no_lattice} The columns are measured all the same."))
+    if failed := _failed_sentence(measured.priors):
+        blocks.append(Prose(failed))
     if measured.lattice is not None and measured.lattice.calibration is not None:
         blocks.append(Prose(_scan_sentence(measured.lattice)))
     if measured.noise:

@@ -147,7 +147,7 @@ def _scores(match: Any, opened: Input, calibrated: bool) -> tuple[list[Number], 
             "precision",
             f"{100 * match.precision:.2f}",
             unit="%",
-            note="of the columns found, away from the border",
+            note="of the columns found are in that list, the border left out",
         ),
         Number(
             "distance to those positions",
