@@ -61,12 +61,11 @@ def check_pixel_size(pixel_size_nm: float | tuple[float, float]) -> tuple[float,
     >>> check_pixel_size(0.02)
     (0.02, 0.02)
     """
-    values = (
-        np.broadcast_to(np.asarray(pixel_size_nm, dtype=float), (2,))
-        if np.size(pixel_size_nm) in (1, 2)
-        else None
-    )
-    if values is None or not np.all(np.isfinite(values)) or np.any(values <= 0):
+    try:
+        values = np.broadcast_to(np.asarray(pixel_size_nm, dtype=float), (2,))
+    except (TypeError, ValueError):
+        values = np.full(2, np.nan)
+    if not np.all(np.isfinite(values)) or np.any(values <= 0):
         raise CalibrationError(
             f"pixel_size_nm is {pixel_size_nm!r}",
             needed="one positive number, or (y, x), in nm per pixel",

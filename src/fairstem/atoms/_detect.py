@@ -25,6 +25,7 @@ BoolArray = NDArray[np.bool_]
 THRESHOLD = 5.0  # standard deviations; white noise then gives < 1 false column per 4096² pixels
 TILE = 512
 MOST_PIXELS = 3 * TILE**2
+RIDGE = 0.1  # least curvature of a peak over its greatest
 PROMINENCE = 3.0  # standard deviations between a peak and the saddle to a higher one
 SCALE_STEP = 2 ** (1 / 3)
 FINEST_SHARE = (
@@ -66,18 +67,51 @@ def _bin(image: FloatArray, factor: int) -> FloatArray:
     return binned
 
 
+def _trend(image: FloatArray) -> FloatArray:
+    """Plane through the medians of blocks, by least absolute deviations: bright spots don't tilt it."""
+    ny, nx = (max(4, n // 12) for n in image.shape)
+    corners = [(y, x) for y in range(0, image.shape[0], ny) for x in range(0, image.shape[1], nx)]
+    value = np.array([np.median(image[y : y + ny, x : x + nx]) for y, x in corners])
+    place = np.array(corners) + np.array([(ny - 1) / 2, (nx - 1) / 2])
+    design = np.column_stack([np.ones(len(place)), place])
+    weight = np.ones(len(place))
+    for _ in range(6):
+        plane = np.linalg.lstsq(design * weight[:, None], value * weight, rcond=None)[0]
+        residual = np.abs(value - design @ plane)
+        weight = 1.0 / np.sqrt(np.maximum(residual, 1e-3 * residual.max() + 1e-12))
+    y, x = np.arange(image.shape[0]), np.arange(image.shape[1])
+    trend: FloatArray = plane[0] + plane[1] * y[:, None] + plane[2] * x[None, :]
+    return trend
+
+
+def _mirrored(kernel: FloatArray, n: int) -> FloatArray:
+    """How the variance of filtered noise grows towards a reflecting border: the kernel meets its own mirror image."""
+    factor = np.ones(n)
+    for distance in range(min(n, kernel.shape[0] // 2)):
+        lag = 2 * distance + 1
+        if lag >= kernel.shape[0]:
+            break
+        overlap = float((kernel[lag:] * kernel[:-lag]).sum() / (kernel**2).sum())
+        factor[distance] += overlap
+        factor[n - 1 - distance] += overlap
+    return np.maximum(factor, 0.25)
+
+
 def _significance(counts: FloatArray, mean: FloatArray, scale: float) -> tuple[FloatArray, FloatArray]:
     """Response of the negative Laplacian of Gaussian over its noise, and as a height; `mean` is the variance."""
-    response = -ndimage.gaussian_laplace(counts, scale, mode="reflect") * scale**2
+    # the truncated kernel doesn't quite sum to zero, and a slope makes a ridge at the reflecting border
+    level = counts - _trend(counts)
+    response = -ndimage.gaussian_laplace(level, scale, mode="reflect") * scale**2
     radius = math.ceil(4.5 * scale)
     axis = np.arange(-radius, radius + 1.0)
     q = (axis[:, None] ** 2 + axis[None, :] ** 2) / scale**2
     kernel = (2 - q) * np.exp(-q / 2) / (2 * np.pi * scale**2)
-    # a smoothed variance: where hardly an electron fell, one count still means a variance of about one in its window
+    # a smoothed variance: where hardly an electron fell, one count still means a variance of about one
     variance = ndimage.gaussian_filter(mean, max(scale, 2.0), mode="reflect")
     variance = np.maximum(variance, 1.0 / (4 * np.pi * max(scale, 2.0) ** 2))
     power = float((kernel**2).sum())
-    noise: FloatArray = np.sqrt(variance * power)
+    border = np.outer(_mirrored(kernel, counts.shape[0]), _mirrored(kernel, counts.shape[1]))
+    noise: FloatArray = np.sqrt(variance * power * border)
     # few counts are skewed: a Cornish-Fisher term keeps the false-alarm rate at the threshold what it says
     skew = float((kernel**3).sum()) / power**1.5 / np.sqrt(variance)
     z = response / noise / (1.0 + (THRESHOLD**2 - 1.0) / (6.0 * THRESHOLD) * skew)
@@ -116,6 +150,19 @@ def _subpixel(z: FloatArray, py: NDArray[np.intp], px: NDArray[np.intp]) -> tupl
     )
 
 
+def _peaked(image: FloatArray, py: NDArray[np.intp], px: NDArray[np.intp], scale: float) -> BoolArray:
+    """False on a ridge or the rim of a step: curved across, straight along."""
+    if py.size == 0:
+        return np.ones(0, np.bool_)
+    yy, xx, yx = (
+        ndimage.gaussian_filter(image, scale, order=order, mode="reflect")[py, px]
+        for order in ((2, 0), (0, 2), (1, 1))
+    )
+    middle, half = -(yy + xx) / 2, np.hypot((yy - xx) / 2, yx)
+    peaked: BoolArray = middle - half > RIDGE * (middle + half)
+    return peaked
+
+
 def _prominent(z: FloatArray, y: FloatArray, x: FloatArray, score: FloatArray, scale: float) -> BoolArray:
     """False for a peak that noise may have split off a higher one: no deep enough saddle on the line between."""
     keep = np.ones(y.size, np.bool_)
@@ -143,7 +190,7 @@ def _at_scale(counts: FloatArray, mean: FloatArray, scale: float, threshold: flo
     py, px = _peaks(z, scale / factor, threshold)
     y, x = _subpixel(z, py, px)
     score = z[py, px]
-    keep = _prominent(z, y, x, score, scale / factor)
+    keep = _prominent(z, y, x, score, scale / factor) & _peaked(small, py, px, scale / factor)
     offset = (factor - 1) / 2
     tall = height[py, px] / factor**2
     return Detection(y[keep] * factor + offset, x[keep] * factor + offset, score[keep], tall[keep], scale)
@@ -180,8 +227,9 @@ def choose_scale(counts: FloatArray, threshold: float = THRESHOLD) -> tuple[floa
         if scale < enough:
             continue
         z = np.concatenate([_at_scale(tile, tile, scale, threshold).score for tile in tiles])
-        # a handful of pixels may stand out by chance or defect: they don't make a scale
-        share[scale] = float((z**2).sum()) / scale**2 if z.size >= 3 else 0.0
+        # a few pixels may stand out by chance or defect: they don't make a scale, a bright spot does
+        enough_said = z.size >= 3 or (z.size > 0 and z.max() > 2 * threshold)
+        share[scale] = float((z**2).sum()) / scale**2 if enough_said else 0.0
     best = max(share.values(), default=0.0)
     if best == 0.0:
         found = [s for s in share if _at_scale(counts, counts, s, threshold).score.size]

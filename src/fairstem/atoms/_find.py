@@ -98,7 +98,7 @@ def find(
             f"threshold={threshold!r}", needed="a positive number of standard deviations, 5 as a rule"
         )
     ready = prepare(image, gain, offset, readout, pixel_size_nm)
-    found = detect_columns(ready.counts, ready.mask, width=width, threshold=threshold)
+    found = detect_columns(ready.counts, ready.measured, width=width, threshold=threshold)
     fit, rounds = _fit_all(ready, found, threshold)
     table = column_table(fit, ready.shape, ready.pixel_size_nm, unit=ready.unit)
     order = np.lexsort((table["x"], table["y"]))

@@ -18,6 +18,7 @@ HEIGHT, Y, X, LOG_WIDTH, E1, E2 = range(6)
 N_PARAMETERS = 6
 
 _TINY = 1e-9
+SMALL_GAIN = 2e-3  # in log-likelihood: a step of a fifteenth of an error bar
 FAINT = 1e-8  # of a column's height
 
 
@@ -343,7 +344,7 @@ def fit_group(window, params, members, plane, free, floor, limits, max_iter, tol
     step, scale, lower = np.empty(n_par), np.empty(n_par), np.empty((n_par, n_par))
     old, old_plane = np.empty((members.size, N_PARAMETERS)), np.empty(plane.size)
     likelihood = score_and_fisher(window, params, members, plane, free, score, fisher)
-    damping = 1e-3
+    damping = 1e-4
     if likelihood == -np.inf:
         return likelihood, False
     for _ in range(max_iter):
@@ -351,10 +352,16 @@ def fit_group(window, params, members, plane, free, floor, limits, max_iter, tol
             return likelihood, False
         cholesky_solve(lower, scale, score, step)
         copy_values(plane, old_plane)
+        gain = 0.0
+        for a in range(n_par):
+            gain += 0.5 * score[a] * step[a]
         largest = _take_step(params, members, plane, free, step, limits, floor, old)
+        if largest < tolerance and gain < SMALL_GAIN:
+            # so close to the maximum a Fisher step needs no second look
+            return likelihood, True
         new_likelihood = score_and_fisher(window, params, members, plane, free, new_score, new_fisher)
         if new_likelihood >= likelihood - 1e-9 * abs(likelihood):
-            small_gain = new_likelihood - likelihood < 2e-3
+            small_gain = new_likelihood - likelihood < SMALL_GAIN
             likelihood = new_likelihood
             score, new_score = new_score, score
             fisher, new_fisher = new_fisher, fisher

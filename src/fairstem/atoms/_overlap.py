@@ -8,7 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from fairstem.atoms._kernels import LOG_WIDTH, X, Y
+from fairstem.atoms._kernels import HEIGHT, LOG_WIDTH, X, Y
 
 __all__ = ["common_slopes", "joint_groups", "neighbour_lists"]
 
@@ -19,6 +19,7 @@ WINDOW = 3.5  # widths; a smaller window loses position information (0.8 % of th
 JOINT = 3.2  # columns nearer than this many widths are fitted together
 LARGEST_GROUP = 8  # parameters grow as 4n + 1, cost as their cube
 SLOPE_NEIGHBOURS = 12
+FLATNESS = 1e-2  # of a column's height: neighbours and borders disturb backgrounds that much without noise
 SLOPE_REACH = 15.0  # widths; columns farther apart say nothing of each other's background
 
 
@@ -70,11 +71,12 @@ def neighbour_lists(params: FloatArray) -> tuple[IntArray, IntArray]:
     return _csr(pairs, len(params))
 
 
-def common_slopes(params: FloatArray, background: FloatArray) -> FloatArray:
+def common_slopes(params: FloatArray, background: FloatArray, usable: NDArray[np.bool_]) -> FloatArray:
     """Slopes (y, x) of the background at each column, from the backgrounds of the columns around it.
 
     A slope fitted in a column's own window competes with its position and its neighbours' heights; across several
-    columns it is known well. Each is shrunk by its own noise, so that a flat background stays flat.
+    columns it is known well. Each is shrunk by its own noise, so that a flat background stays flat. Only `usable`
+    columns count: what lies beyond the border of the image disturbs the backgrounds along it.
     """
     n, width = len(params), float(np.median(np.exp(params[:, LOG_WIDTH])))
     slopes = np.zeros((n, 2))
@@ -84,25 +86,25 @@ def common_slopes(params: FloatArray, background: FloatArray) -> FloatArray:
     distance, near = cKDTree(position).query(
         position, min(SLOPE_NEIGHBOURS + 1, n), distance_upper_bound=SLOPE_REACH * width
     )
-    known = np.isfinite(distance)
-    near = np.where(known, near, 0)
+    near = np.where(np.isfinite(distance), near, 0)
+    known = np.isfinite(distance) & usable[near]
     weight = known.astype(float)
     offset = position[near] - position[:, None]
     design = np.concatenate([np.ones((*near.shape, 1)), offset], axis=2)
     value = background[near]
-    eye = 1e-9 * np.eye(3)
-    for _ in range(3):
-        normal = np.einsum("nk,nki,nkj->nij", weight, design, design) + eye
-        right = np.einsum("nk,nki,nk->ni", weight, design, value)
-        solution = np.linalg.solve(normal, right[..., None])[..., 0]
-        residual = np.where(known, value - np.einsum("nki,ni->nk", design, solution), 0.0)
-        spread = 1.4826 * np.median(np.abs(residual), axis=1) + 1e-12
-        weight = known / np.maximum(1.0, np.abs(residual) / (2 * spread[:, None]))
-    freedom = np.maximum(known.sum(axis=1) - 3, 1)
-    variance = (weight * residual**2).sum(axis=1) / freedom
-    error = variance[:, None] * np.diagonal(np.linalg.inv(normal), axis1=1, axis2=2)[:, 1:]
+    inverse = np.linalg.inv(np.einsum("nk,nki,nkj->nij", weight, design, design) + 1e-9 * np.eye(3))
+    solution = np.einsum("nij,nkj,nk->ni", inverse, design, weight * value)
+    residual = weight * (value - np.einsum("nki,ni->nk", design, solution))
+    freedom = known.sum(axis=1) - 3
+    enough = freedom >= 3
+    if not enough.any():
+        return slopes
+    # few residuals say little about their own scatter: all columns share one
+    variance = float(np.median((residual**2).sum(axis=1)[enough] / freedom[enough]))
+    variance = max(variance, (FLATNESS * float(np.median(params[:, HEIGHT]))) ** 2)
+    error = variance * np.diagonal(inverse, axis1=1, axis2=2)[:, 1:]
     slope = solution[:, 1:]
-    shrink = np.maximum(0.0, 1.0 - 4.0 * error / np.maximum(slope**2, 1e-300))
-    enough = known.sum(axis=1) >= 6
+    excess = slope**2 - 9.0 * error
+    shrink = np.where(excess > 0, excess / np.where(excess > 0, slope**2, 1.0), 0.0)
     slopes[enough] = (slope * shrink)[enough]
     return slopes

@@ -26,8 +26,10 @@ class Prepared:
     ----------
     counts
         Kernel counts (y, x): variance equal to the mean.
+    measured
+        True where a pixel was measured (not NaN).
     mask
-        True where a pixel may be used: measured and not saturated.
+        True where a pixel may be fitted: measured and not saturated.
     dark, unit
         The part of the counts that isn't signal; electrons per kernel count.
     noise
@@ -39,6 +41,7 @@ class Prepared:
     """
 
     counts: NDArray[np.float64]
+    measured: NDArray[np.bool_]
     mask: NDArray[np.bool_]
     dark: float
     unit: float
@@ -91,4 +94,6 @@ def prepare(
     counts, dark, unit = noise.kernel_counts(array)
     size = opened.pixel_size_nm if pixel_size_nm is None else check_pixel_size(pixel_size_nm)
     findings = [finding.to_dict() for finding in checked.findings]
-    return Prepared(counts, mask, dark, unit, noise, size, findings, noise_priors(noise, array, mask))
+    return Prepared(
+        counts, checked.mask, mask, dark, unit, noise, size, findings, noise_priors(noise, array, mask)
+    )

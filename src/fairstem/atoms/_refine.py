@@ -154,13 +154,22 @@ def _start_widths(
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Start widths: the one given, the table's own, or the scale that explains the image."""
     if width != "free":
-        if not (isinstance(width, (int, float)) and np.isfinite(width) and width > 0.3):
-            raise DataError(f"width={width!r}", needed="'free' or a Gaussian sigma in px above 0.3")
+        most = min(counts.shape) / 4
+        if not (isinstance(width, (int, float)) and 0.3 < width <= most):
+            raise DataError(
+                f"width={width!r} for an image of {counts.shape}",
+                needed=f"'free', or a Gaussian sigma between 0.3 and {most:.4g} px",
+            )
         return np.full(n, float(width))
     if known is not None and n:
-        middle = float(np.median(known))
-        clipped: np.ndarray[Any, np.dtype[np.float64]] = np.clip(known, middle / 2, middle * 2)
-        return clipped
+        if not np.all(np.isfinite(known)) or known.min() <= 0:
+            raise DataError(
+                f"the table's widths go down to {float(np.min(known)):.4g}",
+                needed="positive Gaussian sigmas in px",
+                todo="drop the width column to have the width chosen from the image",
+            )
+        # one start for all: a measured table refined again must not depend on its own noise
+        return np.full(n, float(np.median(known)))
     scales = choose_scale(counts) if n else (1.0, 1.0)
     if scales is None:
         raise DataError(

@@ -28,6 +28,8 @@ SPREAD = 0.6  # and a column's log width from the common one
 MAX_SWEEPS = 12
 MAX_ITERATIONS = 40
 TOLERANCE = 2e-4  # px
+SETTLING = 3  # sweeps during which the windows follow the columns
+RECUT = 0.8  # px
 POSITION = np.array([HEIGHT, Y, X])
 
 
@@ -94,16 +96,18 @@ class Sweeper:
         """Fit all columns in place; `columns` are the free ones of the six parameters."""
         self.slope, self.free = slope, Free(columns, 3 if slope == "free" else 1)
         params = self.params
+        start = np.rint(params[:, [Y, X]])
         everyone = np.ones(self.n_groups, np.bool_)
         coarse = np.full(self.n_groups, 0.03)  # px: the first sweeps only have to come near
         near = Task(Free(POSITION, self.free.plane), self.limits, 2.5 if slope == "free" else 2.0, 12)
         self._sweep(everyone, near, coarse, params.copy())
-        if slope == "common":
-            self.background[:, 1:] = common_slopes(params, self.background[:, 0])
         if LOG_WIDTH in columns:
             self._agree_on_width(coarse)
         self._regroup()
         anchor = params.copy()
+        # whole pixels and steps of 5 % in width: windows that don't depend on where the sweeps before have stopped
+        anchor[:, [Y, X]] = start
+        anchor[:, LOG_WIDTH] = np.rint(20 * anchor[:, LOG_WIDTH]) / 20
         tolerance = self._tolerance()
         converged, active = np.zeros(self.n_groups, np.bool_), np.ones(self.n_groups, np.bool_)
         for self.sweeps in range(1, MAX_SWEEPS + 1):
@@ -112,17 +116,28 @@ class Sweeper:
             moved, good = self._sweep(active, task, tolerance, anchor)
             converged = np.where(active, good, converged)
             active = self._disturbed(moved, tolerance)
-            if slope == "common" and self.sweeps <= 2:
+            if slope == "common":
                 active |= self._update_slopes(tolerance)
+            if self.sweeps <= SETTLING:
+                active |= self._recut(anchor, moved)
             if not active.any():
                 break
         self.converged = converged[self.group_of] & self._plausible(anchor)
 
+    def _recut(self, anchor: FloatArray, moved: FloatArray) -> BoolArray:
+        """Cut the windows anew where a column has left its pixel; the others keep theirs, whatever the order."""
+        position = self.params[:, [Y, X]]
+        shifted = np.abs(position - anchor[:, [Y, X]]).max(axis=1) > RECUT
+        anchor[np.ix_(shifted, [Y, X])] = np.rint(position[shifted])
+        groups = np.zeros(self.n_groups, np.bool_)
+        groups[self.group_of[shifted]] = True
+        return groups & (moved > 0)
+
     def _tolerance(self) -> FloatArray:
-        """A twentieth of the error bar of an isolated column, width/sqrt(counts): the least of each group."""
+        """A hundredth of the error bar of an isolated column, width/sqrt(counts): the least of each group."""
         error = 1.0 / np.sqrt(2 * np.pi * np.maximum(self.params[:, HEIGHT], 1e-6))
         tolerance = np.full(self.n_groups, np.inf)
-        np.minimum.at(tolerance, self.group_of, np.maximum(TOLERANCE, 0.05 * error))
+        np.minimum.at(tolerance, self.group_of, np.maximum(TOLERANCE, 0.01 * error))
         return tolerance
 
     def _disturbed(self, moved: FloatArray, tolerance: FloatArray) -> BoolArray:
@@ -131,17 +146,26 @@ class Sweeper:
         owner = np.repeat(np.arange(len(params)), np.diff(self.groups.neighbour_pointers))
         other = self.groups.neighbours
         gap = np.hypot(params[owner, Y] - params[other, Y], params[owner, X] - params[other, X])
-        overlap = np.exp(-((gap / (width[owner] + width[other])) ** 2))
+        reach = gap / (width[owner] + width[other])
+        # Fisher information shared by two positions, relative to their own
+        overlap = np.maximum(1.0, 2 * reach**2) * np.exp(-(reach**2))
         strength = params[other, HEIGHT] / np.maximum(params[owner, HEIGHT], 1e-9)
         apart = self.group_of[owner] != self.group_of[other]
-        shift = 2.0 * moved[self.group_of[other]] * overlap * strength
+        shift = moved[self.group_of[other]] * overlap * strength
         disturbed = np.zeros(self.n_groups, np.bool_)
         disturbed[self.group_of[owner[apart & (shift > tolerance[self.group_of[owner]])]]] = True
         return disturbed
 
+    def _slopes(self) -> FloatArray:
+        position, shape = self.params[:, [Y, X]], np.array(self.scene.mask.shape)
+        # columns outside the image disturb those along the border, and these their own neighbours
+        reach = 2 * WINDOW * np.exp(self.params[:, LOG_WIDTH])
+        whole = np.minimum(position, shape - 1 - position).min(axis=1) >= reach
+        return common_slopes(self.params, self.background[:, 0], whole)
+
     def _update_slopes(self, tolerance: FloatArray) -> BoolArray:
         """Renew the common slopes; return the groups that the change shifts by more than the tolerance."""
-        slopes = common_slopes(self.params, self.background[:, 0])
+        slopes = self._slopes()
         change = np.hypot(*(slopes - self.background[:, 1:]).T)
         # a slope b shifts a column of height A and width w by about 4 w² b / A
         width = np.exp(self.params[:, LOG_WIDTH])
@@ -190,7 +214,7 @@ class Sweeper:
         groups[self.group_of[lost]] = True
         concerned: BoolArray = groups[self.group_of]
         # a slope of its own would be one more thing to go astray
-        self.background[lost, 1:] = common_slopes(params, self.background[:, 0])[lost]
+        self.background[lost, 1:] = self._slopes()[lost]
         anchor, held = params.copy(), Free(POSITION, 1)
         for _ in range(2):
             task = Task(held, self.limits, 2.5, MAX_ITERATIONS)
