@@ -28,9 +28,7 @@ MOST_PIXELS = 3 * TILE**2
 RIDGE = 0.1  # least curvature of a peak over its greatest
 PROMINENCE = 3.0  # standard deviations between a peak and the saddle to a higher one
 SCALE_STEP = 2 ** (1 / 3)
-FINEST_SHARE = (
-    0.75  # of the best scale's share of explained likelihood: take the finest scale that reaches it
-)
+FINEST_SHARE = 0.75  # of the best scale's explained likelihood: take the finest scale that reaches it
 
 
 @dataclass(frozen=True)
@@ -217,7 +215,7 @@ def choose_scale(counts: FloatArray, threshold: float = THRESHOLD) -> tuple[floa
     """Return the finest useful and the best column width in px, None where nothing stands out of the noise.
 
     Each scale scores Σz²/s² over its peaks: the likelihood explained by spots, per area that they cover; a merged
-    pair of columns explains less than the two. The finest within 70 % of the best still tells pairs apart.
+    pair of columns explains less than the two. The finest within 75 % of the best still tells pairs apart.
     """
     share = {}
     tiles = _tiles(counts)

@@ -82,7 +82,8 @@ def refine(
 
     Notes
     -----
-    Cost: about 0.4 ms per column of 3.5 px width, growing with width² and with overlap.
+    Cost: about 0.5 ms per column of 3.5 px width, growing with width² and with overlap; the first call compiles the
+    kernels once (about 20 s, then cached).
 
     References
     ----------
