@@ -16,6 +16,7 @@ from .provenance import Step as Step
 from .provenance import sha256 as sha256
 from .provenance import steps_of as steps_of
 from .reading import load as load
+from .stacking import stack as stack
 from .summary import describe as describe
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "open_data",
     "save",
     "sha256",
+    "stack",
     "steps_of",
     "validate_image",
     "warn_findings",
