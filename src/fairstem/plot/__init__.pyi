@@ -10,24 +10,36 @@ from ._image import image as image
 from ._image import residual as residual
 from ._image import scale_bar as scale_bar
 from ._lattice import lattice as lattice
+from ._registration import before_after as before_after
+from ._registration import chi2_map as chi2_map
+from ._registration import floor as floor
+from ._registration import samples as samples
+from ._traces import spectrum as spectrum
+from ._traces import traces as traces
 from .report import Report as Report
 from .style import figure as figure
 from .style import to_png as to_png
 
 __all__ = [
     "Report",
+    "before_after",
     "bonds",
+    "chi2_map",
     "columns",
     "displacement",
     "error_bars",
     "figure",
+    "floor",
     "histogram",
     "image",
     "lattice",
     "numbers",
     "report",
     "residual",
+    "samples",
     "scale_bar",
+    "spectrum",
     "style",
     "to_png",
+    "traces",
 ]

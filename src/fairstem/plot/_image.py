@@ -14,7 +14,7 @@ from fairstem.plot.style import DIVERGING, axes, colour_bar
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["ImageArtists", "image", "pixel_pair", "residual", "scale_bar"]
+__all__ = ["ImageArtists", "draw_image", "image", "pixel_pair", "residual", "round_length", "scale_bar"]
 
 PixelSize = float | tuple[float, float] | None
 
@@ -69,8 +69,24 @@ def _picture(data: ArrayLike, name: str) -> NDArray[Any]:
     return array
 
 
-def _round_length(longest: float) -> float:
-    """Return the largest 1, 2 or 5 times a power of ten that is not above `longest`."""
+def round_length(longest: float) -> float:
+    """Return the largest 1, 2 or 5 times a power of ten that is not above a length.
+
+    Parameters
+    ----------
+    longest
+        The length, positive.
+
+    Returns
+    -------
+    float
+        In the same unit.
+
+    Examples
+    --------
+    >>> round_length(0.4)
+    0.2
+    """
     power = 10.0 ** math.floor(math.log10(longest))
     return max(step * power for step in (1, 2, 5) if step * power <= longest * (1 + 1e-9))
 
@@ -112,7 +128,7 @@ def scale_bar(ax: Axes, width_px: float, pixel_size_nm: PixelSize = None) -> Any
     pair = pixel_pair(pixel_size_nm)
     unit = 1.0 if pair is None else pair[1]
     longest = width_px * unit / 4
-    length = _round_length(longest) if pair is not None else max(_round_length(longest), 1.0)
+    length = round_length(longest) if pair is not None else max(round_length(longest), 1.0)
     bar = AnchoredSizeBar(
         ax.transData,
         length / unit,
@@ -187,10 +203,12 @@ def image(
     low, high = np.percentile(array[np.isfinite(array)].astype(float), percentiles)
     if not high > low:
         high = low + 1
-    return _draw(array, axes(ax), (low, high + dim * 1.5 * (high - low)), pixel_size_nm, cmap, label, bar)
+    return draw_image(
+        array, axes(ax), (low, high + dim * 1.5 * (high - low)), pixel_size_nm, cmap, label, bar
+    )
 
 
-def _draw(
+def draw_image(
     array: NDArray[Any],
     ax: Axes,
     limits: tuple[float, float],
@@ -199,6 +217,24 @@ def _draw(
     label: str,
     bar: bool,
 ) -> ImageArtists:
+    """Draw values between given limits, without frame and ticks.
+
+    Parameters
+    ----------
+    array
+        (y, x); what is not finite is drawn in blue-grey.
+    ax
+        Axes to draw on.
+    limits
+        Values of the first and the last colour.
+    pixel_size_nm, cmap, label, bar
+        As in `image`.
+
+    Returns
+    -------
+    ImageArtists
+        The picture, scale bar and colour bar.
+    """
     import matplotlib
 
     pair = pixel_pair(pixel_size_nm)
@@ -278,4 +314,4 @@ def residual(
     if np.isnan(score).all():
         score = np.zeros_like(score)
     label = "residual (standard deviations)"
-    return _draw(score, axes(ax), (-limit, limit), pixel_size_nm, DIVERGING, label, True)
+    return draw_image(score, axes(ax), (-limit, limit), pixel_size_nm, DIVERGING, label, True)
