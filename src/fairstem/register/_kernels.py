@@ -1,0 +1,161 @@
+"""Kernels of registration: spread a frame on a canvas, and compare its rows with a reference."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+__all__ = ["compare_rows", "residuals", "spread"]
+
+BLURRED_NOISE = 0.066  # variance of the reference in units of that of one frame's pixel, times the frames
+SLOPE_NOISE = 0.0265  # the same for the slope of the blurred reference, per px²
+SHARP_NOISE = 0.124  # the same once the blur is undone
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _weights(f, w):
+    """Write the four cubic B-splines at the fraction `f` into `w`; unit-spaced, they sum to one."""
+    g = 1.0 - f
+    w[0] = g * g * g / 6.0
+    w[1] = (4.0 - 6.0 * f * f + 3.0 * f * f * f) / 6.0
+    w[3] = f * f * f / 6.0
+    w[2] = 1.0 - w[0] - w[1] - w[3]
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _slopes(f, d):
+    """Write the derivatives of the four cubic B-splines at the fraction `f` into `d`."""
+    g = 1.0 - f
+    d[0] = -0.5 * g * g
+    d[1] = -2.0 * f + 1.5 * f * f
+    d[3] = 0.5 * f * f
+    d[2] = -d[0] - d[1] - d[3]
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def spread(values, mask, at_y, at_x, total, weight):
+    """Add each measured pixel to `total` and 1 to `weight`, spread by a cubic B-spline round its position.
+
+    `mask` is of size 0 where every pixel was measured. Positions are those of the canvas; what lies
+    beyond it is left out.
+    """
+    ny, nx = values.shape
+    cy, cx = total.shape
+    wy, wx = np.empty(4), np.empty(4)
+    for i in range(ny):
+        last_y, last_x = np.nan, np.nan
+        for j in range(nx):
+            if mask.size and not mask[i, j]:
+                continue
+            y, x = at_y[i, j], at_x[i, j]
+            iy, ix = int(np.floor(y)), int(np.floor(x))
+            if iy < 1 or ix < 1 or iy > cy - 3 or ix > cx - 3:
+                continue
+            fy, fx = y - iy, x - ix
+            if fy != last_y:
+                _weights(fy, wy)
+                last_y = fy
+            if fx != last_x:
+                _weights(fx, wx)
+                last_x = fx
+            value = values[i, j]
+            for a in range(4):
+                row_weight = wy[a]
+                for b in range(4):
+                    w = row_weight * wx[b]
+                    total[iy - 1 + a, ix - 1 + b] += w * value
+                    weight[iy - 1 + a, ix - 1 + b] += w
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def compare_rows(values, mask, at_y, at_x, reference, law, information, score, chi2):
+    """Compare each row, in segments, with a reference image: the normal equations of a small shift.
+
+    Parameters: ``reference`` is (coefficients, weight, least weight); ``law`` is (a, b, lowest variance):
+    the variance of a value is ``a + b * value``. Writes ``information (ny, segments, 4)``: yy, yx, xx, and
+    what the noise of the reference adds to yy and to xx on average; ``score (ny, segments, 2)`` and
+    ``chi2 (ny, segments, 2)`` (sum of squares, number).
+    """
+    coefficients, weight, least = reference
+    a, b, lowest = law
+    ny, nx = values.shape
+    cy, cx = coefficients.shape
+    segments = information.shape[1]
+    wy, wx, dy, dx = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
+    information[:] = 0.0
+    score[:] = 0.0
+    chi2[:] = 0.0
+    for i in range(ny):
+        last_y, last_x = np.nan, np.nan
+        for j in range(nx):
+            if mask.size and not mask[i, j]:
+                continue
+            y, x = at_y[i, j], at_x[i, j]
+            iy, ix = int(np.floor(y)), int(np.floor(x))
+            if iy < 1 or ix < 1 or iy > cy - 3 or ix > cx - 3:
+                continue
+            support = weight[iy, ix]
+            if support < least:
+                continue
+            fy, fx = y - iy, x - ix
+            if fy != last_y:
+                _weights(fy, wy)
+                _slopes(fy, dy)
+                last_y = fy
+            if fx != last_x:
+                _weights(fx, wx)
+                _slopes(fx, dx)
+                last_x = fx
+            value, slope_y, slope_x = 0.0, 0.0, 0.0
+            for p in range(4):
+                line, line_dx = 0.0, 0.0
+                for q in range(4):
+                    c = coefficients[iy - 1 + p, ix - 1 + q]
+                    line += wx[q] * c
+                    line_dx += dx[q] * c
+                value += wy[p] * line
+                slope_y += dy[p] * line
+                slope_x += wy[p] * line_dx
+            # the reference is noisy too: it holds the noise of some 13 pixels of each of `support` frames
+            variance = max(a + b * value, lowest) * (1.0 + BLURRED_NOISE / support)
+            w = 1.0 / variance
+            rest = values[i, j] - value
+            s = j * segments // nx
+            information[i, s, 0] += w * slope_y * slope_y
+            information[i, s, 1] += w * slope_y * slope_x
+            information[i, s, 2] += w * slope_x * slope_x
+            information[i, s, 3] += SLOPE_NOISE / support
+            score[i, s, 0] += w * rest * slope_y
+            score[i, s, 1] += w * rest * slope_x
+            chi2[i, s, 0] += w * rest * rest
+            chi2[i, s, 1] += 1.0
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def residuals(values, mask, at_y, at_x, reference, fitted, rest):
+    """Write the reference at each pixel to `fitted`, and what the pixel differs from it to `rest`.
+
+    `reference` is (coefficients, weight, least weight); both are NaN where it says nothing. The
+    difference is divided by the root of what the noise of the reference adds to its variance.
+    """
+    coefficients, weight, least = reference
+    ny, nx = values.shape
+    cy, cx = coefficients.shape
+    wy, wx = np.empty(4), np.empty(4)
+    for i in range(ny):
+        for j in range(nx):
+            fitted[i, j], rest[i, j] = np.nan, np.nan
+            if mask.size and not mask[i, j]:
+                continue
+            y, x = at_y[i, j], at_x[i, j]
+            iy, ix = int(np.floor(y)), int(np.floor(x))
+            if iy < 1 or ix < 1 or iy > cy - 3 or ix > cx - 3 or weight[iy, ix] < least:
+                continue
+            _weights(y - iy, wy)
+            _weights(x - ix, wx)
+            value = 0.0
+            for p in range(4):
+                for q in range(4):
+                    value += wy[p] * wx[q] * coefficients[iy - 1 + p, ix - 1 + q]
+            fitted[i, j] = value
+            rest[i, j] = (values[i, j] - value) / np.sqrt(1.0 + SHARP_NOISE / weight[iy, ix])
