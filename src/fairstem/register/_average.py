@@ -21,6 +21,7 @@ __all__ = ["Averaged", "average"]
 Floats = NDArray[np.float64]
 How = Literal["mean", "median", "likelihood"]
 _BLOCK_BYTES = 128 * 2**20  # of resampled frames held at a time for the median
+_LEAST = 0.01  # of the lowest variance that the other pixels suggest
 _REACH = 16  # px: the cubic spline has forgotten a pixel that far to 1e-9
 
 
@@ -178,6 +179,8 @@ def _finish(image: Floats, n: Floats, variance: Floats) -> Averaged:
     a, b, lowest = variance_law(image, variance, n)
     scarce = n < 2
     variance[scarce] = np.maximum(a + b * image[scarce], lowest)
+    # few samples may agree by chance; a variance of zero would mean a pixel that is certain
+    np.maximum(variance, _LEAST * lowest, out=variance)
     variance /= np.maximum(n, 1.0)
     return Averaged(image, n, variance)
 
