@@ -132,4 +132,4 @@ def _clearance(rest: Floats, cell: Cell) -> Floats:
     a, b = cell.direct
     others = np.stack([i * a + j * b for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j])
     next_best = ((rest[:, None] + others) ** 2).sum(-1).min(axis=1)
-    return np.sqrt(np.maximum(next_best - (rest**2).sum(1), 0.0))
+    return np.asarray(np.sqrt(np.maximum(next_best - (rest**2).sum(1), 0.0)))

@@ -135,5 +135,7 @@ def _one_round(motion: RowMotion, frames: list[Frame], members: list[int]) -> Fl
         matrix += noise * np.diag([0.0, 0.0, (_LOOSE * ny) ** -2, (_LOOSE * ny) ** -2])
         matrix += 1e-9 * np.trace(matrix) * np.eye(4)
         step = np.linalg.solve(matrix, np.einsum("ar,ri->ai", basis, slope).ravel()).reshape(2, 2)
+        # the others move as well: of a difference, each frame takes its share
+        step *= (len(members) - 1) / len(members)
         steps[k] = step * min(1.0, _LONGEST / max(np.abs(step).max(), 1e-12))
     return steps
