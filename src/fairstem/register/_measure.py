@@ -14,10 +14,10 @@ from fairstem.register._kernels import compare_rows, residuals
 from fairstem.register._motion import Motion
 from fairstem.register._reference import EVERYWHERE, Canvas, Pool, Reference
 
-__all__ = ["NoiseLaw", "Segments", "chi2_map", "compare", "fit_noise_law", "gain_of"]
+__all__ = ["NoiseLaw", "Segments", "chi2_map", "compare", "fit_noise_law", "gain_of", "segments_of"]
 
 Floats = NDArray[np.float64]
-SEGMENTS = 8  # parts of a row whose displacement is looked at by itself
+_PX_A_SEGMENT, _MOST_SEGMENTS = 16, 64
 _WEAK = 1 / 25.0  # 1/px²: a row that says nothing stays within about 5 px of where it was
 _UNKNOWN = 4.0  # px²: a row with a larger variance is taken as not measured
 _BINS = 24
@@ -94,6 +94,11 @@ def gain_of(reference: Reference) -> float:
     return min(max(cross / own, 1.0), _MOST_GAIN) if own > 0 else 1.0
 
 
+def segments_of(nx: int) -> int:
+    """Return into how many parts a row of `nx` pixels is cut, whose displacement is looked at by itself."""
+    return min(max(nx // _PX_A_SEGMENT, 2), _MOST_SEGMENTS)
+
+
 def compare(
     frame: Frame,
     at: tuple[Floats, Floats],
@@ -104,9 +109,8 @@ def compare(
     angle_deg: float = 0.0,
 ) -> Segments:
     """Compare a frame, its pixels at canvas positions `at`, with a reference."""
-    ny = frame.values.shape[0]
-    information, score = np.empty((ny, SEGMENTS, 4)), np.empty((ny, SEGMENTS, 2))
-    chi2 = np.empty((ny, SEGMENTS, 2))
+    ny, parts = frame.values.shape[0], segments_of(frame.values.shape[1])
+    information, score, chi2 = np.empty((ny, parts, 4)), np.empty((ny, parts, 2)), np.empty((ny, parts, 2))
     mask = EVERYWHERE if frame.mask is None else frame.mask
     given = (reference.coefficients, reference.weight, reference.least)
     noise = (law.constant, law.slope, law.lowest)

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from fairstem.compute import track
 from fairstem.register._frames import Frame, Frames
 from fairstem.register._gauge import centre_rows
-from fairstem.register._measure import NoiseLaw, Segments, compare, fit_noise_law, gain_of
+from fairstem.register._measure import NoiseLaw, Segments, compare, fit_noise_law, gain_of, segments_of
 from fairstem.register._motion import RowMotion
-from fairstem.register._reference import Pool, canvas_of
+from fairstem.register._reference import Canvas, Pool, canvas_of
+from fairstem.register._slow import SlowFit, fit_slow, grid_for
 from fairstem.register._smoother import Prior, estimate_prior, smooth
 
 __all__ = ["Rows", "register_rows"]
@@ -54,6 +55,8 @@ class Rows:
         The frames on their canvas.
     rounds
         How many rounds it took.
+    slow
+        The slow field, where one was fitted.
     """
 
     motion: RowMotion
@@ -65,6 +68,7 @@ class Rows:
     law: NoiseLaw
     pool: Pool
     rounds: int
+    slow: SlowFit | None = None
 
 
 def register_rows(
@@ -72,6 +76,7 @@ def register_rows(
     start: RowMotion,
     used: Sequence[int],
     *,
+    slow: bool = False,
     reference: int | None = None,
     label: str = "row-wise registration",
 ) -> Rows:
@@ -85,6 +90,8 @@ def register_rows(
         Where the frames lie to within about 2 px.
     used
         Frames that show the object; the others keep their start.
+    slow
+        Also fit a slow field that varies along the rows. `start` may hold one already.
     reference
         Frame whose mean position is the average's; None: the mean of all.
     label
@@ -102,6 +109,8 @@ def register_rows(
     run = _Run(frames, start, used)
     for n in range(_MOST_ROUNDS):
         moved = run.round(f"{label}, round {n + 1}", apart=run.turned and n < _FEWEST_ROUNDS)
+        if slow and n > 0:  # the rows first, or the field takes what is theirs
+            moved = max(moved, run.bend())
         if n + 1 >= _FEWEST_ROUNDS + 2 * run.turned and moved < _STILL:
             break
     return run.result(reference, n + 1)
@@ -123,9 +132,11 @@ class _Run:
         self.pool = self._pooled(start)
         self.law = fit_noise_law(frames, start, self.pool, used)
         self.gain = 1.0
+        self.slow: SlowFit | None = None
 
-    def _pooled(self, motion: RowMotion) -> Pool:
-        pool = Pool(canvas_of(motion, self.used), self.groups, len(self.used))
+    def _pooled(self, motion: RowMotion, canvas: Canvas | None = None) -> Pool:
+        canvas = canvas_of(motion, self.used) if canvas is None else canvas
+        pool = Pool(canvas, self.groups, len(self.used))
         for k in self.used:
             pool.add(k, self.frames.read(k), motion.forward(k))
         return pool
@@ -151,6 +162,16 @@ class _Run:
             self.motion, self.pool = replace(self.motion, rows=rows), following
         next(frames, None)
         return self._learn(before)
+
+    def bend(self) -> float:
+        """Fit the slow fields to what the parts of the rows say; return how far they moved, in tenths of a px."""
+        before = self.motion.slow
+        if before is None:
+            before = np.zeros((self.frames.n, 2, *grid_for(self.frames.shape, segments_of(self.frames.shape[1]))))
+        self.slow = fit_slow(self.segments, self.used, before)
+        self.motion = replace(self.motion, slow=self.slow.coefficients)
+        self.pool = self._pooled(self.motion, self.pool.canvas)
+        return 10 * float(np.sqrt(np.mean((self.slow.coefficients - before) ** 2)))
 
     def _learn(self, before: Floats) -> float:
         """Take noise and priors from where the rows are now; return how far they moved from `before`."""
@@ -212,4 +233,5 @@ class _Run:
             self.law,
             pool,
             rounds,
+            self.slow,
         )
