@@ -8,6 +8,7 @@ BIN = $(VENV)/bin
 TOPIC ?=
 OUT ?= demo
 PYTEST_ARGS ?=
+TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
 # One BLAS thread a process: small matrices are not faster with more, and timings mean something
 ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 VECLIB_MAXIMUM_THREADS=1
@@ -29,7 +30,7 @@ help:  ## say what can be made
 	@echo "make tests   pytest only          (PYTEST_ARGS='-k lattice' to choose)"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make bench   benchmarks; TOPIC='imports refine' to choose; writes benchmarks/RESULTS.md"
-	@echo "make peers   the other packages that benchmarks compare with, in .venv-peers"
+	@echo "make peers   the other packages that benchmarks compare with, in .venv-peers and .venv-peers-register"
 	@echo "make docs    HTML documentation in docs/_build/html"
 	@echo "make env     the environment only"
 	@echo "make clean   remove environments, caches and built pages"
@@ -59,9 +60,16 @@ $(VENV)/.stamp-docs: $(VENV)/.stamp-run
 	@.venv-peers/bin/python -m pip --disable-pip-version-check --quiet install --requirement benchmarks/peers.txt
 	@touch $@
 
+# The list is complete, so nothing else is taken; the second address is for the CPU build of torch
+.venv-peers-register/.stamp: benchmarks/peers-register.txt
+	@PYTHON="$(PYTHON)" sh .ci/venv.sh .venv-peers-register
+	@.venv-peers-register/bin/python -m pip --disable-pip-version-check --quiet install --no-deps \
+		--extra-index-url $(TORCH_CPU) --requirement benchmarks/peers-register.txt
+	@touch $@
+
 env: $(VENV)/.stamp-dev
 
-peers: .venv-peers/.stamp
+peers: .venv-peers/.stamp .venv-peers-register/.stamp
 
 # ---------------------------------------------------------------- what a person runs
 
@@ -95,5 +103,5 @@ docs: $(VENV)/.stamp-docs
 	@echo "documentation: docs/_build/html/index.html"
 
 clean:  ## everything that make made; never data or results
-	rm -rf .venv .venv-peers build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-peers .venv-peers-register build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,126 @@
+"""Make, register and judge series of frames, each step in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from .harness import ROOT, worker
+
+PEERS_PYTHON = ROOT / ".venv-peers-register" / "bin" / "python"
+FAIRSTEM = "register_fairstem"
+
+Scores = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to register a series.
+
+    Parameters
+    ----------
+    label
+        Its name in the tables.
+    name
+        The worker that runs it.
+    how
+        What the worker is told.
+    """
+
+    label: str
+    name: str = FAIRSTEM
+    how: tuple[str, ...] = ()
+
+    @property
+    def is_peer(self) -> bool:
+        """True for what runs in the environment of the peers."""
+        return self.name != FAIRSTEM
+
+
+ROWWISE = Method("fairstem `rowwise`, the default", how=("rowwise",))
+ANGLES = Method("fairstem, the scans' angles given", how=("angles",))
+DENSE = Method("fairstem `dense`", how=("dense",))
+RIGID = Method("fairstem `rigid`", how=("rigid",))
+LATTICE = Method("fairstem, `lattice=True`", how=("lattice",))
+ORACLE = Method("the true displacement", how=("truth",))
+DENSE_PEERS = (
+    Method("SimpleITK 2.5.7 B-spline", "register_simpleitk", ("bspline",)),
+    Method("SimpleITK 2.5.7 fast symmetric demons", "register_simpleitk", ("demons",)),
+    Method("scikit-image 0.26.0 TV-L1", "register_tvl1"),
+)
+QUANTEM = Method("quantem 0.1.10 DriftCorrection", "register_quantem")
+
+
+def have_peers() -> bool:
+    """Return whether ``make peers`` has been run."""
+    return PEERS_PYTHON.exists()
+
+
+def make(folder: Path, protocol: str, peak: float, seeds: Iterable[int]) -> list[Path]:
+    """Make the series that aren't there yet; return their files."""
+    files = {seed: folder / f"{protocol}-{peak:g}-{seed}.npz" for seed in seeds}
+    lacking = [str(part) for seed, path in files.items() if not path.exists() for part in (seed, path)]
+    if lacking:
+        worker("make_series", protocol, str(peak), *lacking)
+    return list(files.values())
+
+
+def results(method: Method, series: Sequence[Path]) -> Scores:
+    """Register the series with one method and return the scores of each; what was registered is not kept."""
+    found = [path.with_name(f"{method.name}-{'-'.join(method.how)}-{path.name}") for path in series]
+    pairs = [part for pair in zip(series, found, strict=True) for part in pair]
+    options = {"python": PEERS_PYTHON} if method.is_peer else {}
+    worker(method.name, *method.how, *pairs, **options)
+    table = found[0].with_suffix(".json")
+    worker("score_series", table, *pairs)
+    for path in found:
+        path.unlink()
+    scores: Scores = json.loads(table.read_text())
+    return scores
+
+
+def compare(
+    ours: Sequence[tuple[Method, Sequence[Path]]], peers: Sequence[tuple[Method, Sequence[Path]]]
+) -> dict[str, Scores]:
+    """Return the scores of every method: ours one by one, then the peers, as many at a time as there are cores."""
+    scores = {method.label: results(method, series) for method, series in ours}
+    if peers and have_peers():
+        with ThreadPoolExecutor(max(1, min(2, os.cpu_count() or 1))) as pool:
+            found = pool.map(lambda pair: results(*pair), peers)
+            scores |= {method.label: own for (method, _), own in zip(peers, found, strict=True)}
+    return scores
+
+
+def mean_of(scores: Scores, key: str) -> float:
+    """Return the mean over the seeds."""
+    return fmean(own[key] for own in scores)
+
+
+def spread(scores: Scores, key: str) -> dict[str, float]:
+    """Return mean, least and most over the seeds."""
+    values = [own[key] for own in scores]
+    return {key: fmean(values), f"{key}_least": min(values), f"{key}_most": max(values)}
+
+
+def row(scores: Scores, against: Scores) -> dict[str, Any]:
+    """Return what tables show of a method, and its cost and error beside `against`, on the seeds both have."""
+    shared = against[: len(scores)]
+    out: dict[str, Any] = {
+        "seeds": len(scores),
+        "width": mean_of(scores, "width"),
+        "lost": int(sum(own["lost"] for own in scores)),
+    }
+    for key in ("rmse_px", "column_pm"):
+        out |= spread(scores, key)
+    cpu, ours = mean_of(scores, "cpu_s"), mean_of(against, "cpu_s")
+    if cpu > 0:
+        out |= {"cpu_s": cpu, "times": cpu / ours}
+        mine = mean_of(shared, "rmse_px")
+        out["error_times"] = mean_of(scores[: len(shared)], "rmse_px") / mine
+    return out
