@@ -11,6 +11,7 @@ from . import errors as errors
 from . import metrics as metrics
 from . import plot as plot
 from . import priors as priors
+from . import register as register
 from . import signals as signals
 from . import simulate as simulate
 from ._version import __version__ as __version__
@@ -28,6 +29,7 @@ __all__ = [
     "metrics",
     "plot",
     "priors",
+    "register",
     "signals",
     "simulate",
 ]

@@ -1,4 +1,5 @@
-"""Distortion correction of image series by registration: rigid, row-wise, dense.
+"""Distortion correction of image series by registration: row-wise, dense, rigid."""
 
-Nothing is built here yet; the public names will come as `docs/architecture.md` describes.
-"""
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

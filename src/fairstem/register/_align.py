@@ -1,0 +1,200 @@
+"""Registration of a series: what is asked for, checked, started, solved, averaged and judged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairstem.errors import DataError
+from fairstem.priors import PriorCheck
+from fairstem.register._alignment import Alignment
+from fairstem.register._average import Averaged, average
+from fairstem.register._frames import Frames, open_series
+from fairstem.register._judge import judge
+from fairstem.register._measure import chi2_map
+from fairstem.register._models import Solved, solve
+from fairstem.register._start import Start, find_start
+from fairstem.signals import Finding, warn_findings
+
+__all__ = ["align"]
+
+Floats = NDArray[np.float64]
+Model = Literal["rowwise", "dense", "rigid"]
+Average = Literal["mean", "median", "likelihood"]
+log = logging.getLogger(__name__)
+
+
+def align(
+    series: Any,
+    model: Model = "rowwise",
+    *,
+    reference: int | None = None,
+    angles: Sequence[float] | None = None,
+    slow: bool | Literal["auto"] = "auto",
+    lattice: bool = False,
+    combine: Average = "mean",
+    max_shift: float | None = None,
+    dense: dict[str, Any] | None = None,
+) -> Alignment:
+    """Register a series of scanned images and average it.
+
+    **Prior.** The object does not change between frames. Distortions are a function of time (the image is
+    recorded row by row), smooth but for row jitter, and have zero mean over many frames. What the data say
+    of each of these is in `Alignment.priors`.
+
+    Parameters
+    ----------
+    series
+        ``(frame, y, x)``: HyperSpy signal, numpy or dask array (which is streamed), or a list of images.
+        At least 2 frames; any size, integers or floats; NaN are left out.
+    model
+        ``"rowwise"`` (default): one displacement a row, from the likelihood of its pixels and a prior whose
+        two variances come from the data; nothing to set. ``"dense"``: a displacement of every pixel after
+        Berkels et al., for distortions that are no function of time. ``"rigid"``: one shift a frame.
+    reference
+        Number of the frame in whose place the average lies. Default: the mean place of all.
+    angles
+        Scan rotation of each frame in degrees, turning +x towards +y. Frames scanned in different
+        directions see each other's common distortion, and are solved jointly: 0 and 90 is the surest way
+        below 1 pm.
+    slow
+        Whether rows may also bend: a smooth field on top of them. ``"auto"``: where the parts of rows
+        say so.
+    lattice
+        Row-wise only: remove what all frames share by laying the rows of the average on its own lattice.
+        Goes below the floor, and takes strain along the rows with it; see `Alignment.lattice_pass`.
+    combine
+        How frames are averaged: ``"mean"``, ``"median"`` or ``"likelihood"``.
+    max_shift
+        Largest shift between two frames in px, where it is known. Default: 0.7 of the field.
+    dense
+        Options of the dense model by their names in the paper, see `register_dense`.
+
+    Returns
+    -------
+    Alignment
+        ``.average``, ``.displacement`` (frame, 2, y, x) px, ``.aligned``, ``.floor_pm``, ``.priors`` and more.
+
+    Raises
+    ------
+    DataError
+        Fewer than 2 frames that show the same object, frames of different size, unknown options.
+    DataTypeError
+        Not an array of numbers.
+
+    Notes
+    -----
+    The average is value-preserving (cubic splines); `apply` conserves counts. Cost of the default: about
+    1 µs a pixel and frame, ten images of memory. The model of a row: ``I_k(y, x) ~ R(y + u_y, x + u_x)``
+    with R the mean of the other frames [1]_ [2]_.
+
+    References
+    ----------
+    .. [1] B. Berkels et al., Ultramicroscopy 138 (2014) 46, doi:10.1016/j.ultramic.2013.11.007.
+    .. [2] C. Ophus, J. Ciston, C. T. Nelson, Ultramicroscopy 162 (2016) 1, doi:10.1016/j.ultramic.2015.12.002.
+
+    Examples
+    --------
+    >>> from fairstem import metrics, register, simulate
+    >>> p = simulate.phantom("p1", seed=1, shape=(128, 128))
+    >>> alignment = register.align(p.data)
+    >>> metrics.displacement_error(alignment.displacement, p.displacement).rmse < 0.1
+    True
+    """
+    frames = open_series(series)
+    turns = _checked(frames, model, reference, angles, slow, lattice, combine)
+    warn_findings(frames.findings)
+    start = find_start(frames, angles_deg=turns, max_shift=max_shift)
+    _warn_strangers(start)
+    used = tuple(k for k in frames.usable if k not in start.strangers)
+    if reference is not None and reference not in used:
+        raise DataError(f"reference={reference}, which is not in use", needed=f"one of {used}")
+    solved = solve(frames, start, turns, used, model, reference=reference, slow=slow, dense=dense or {})
+    if lattice:
+        from fairstem.register._lattice_pass import pass_lattice
+
+        solved = pass_lattice(frames, solved, used, start)
+    averaged = average(frames, solved.motion, used, how=combine)
+    chi2, seen = chi2_map(frames, solved.motion, solved.pool, used, solved.law)
+    priors = (start.hop, *judge(frames, solved, averaged, chi2, seen, used))
+    asked = {"model": model, "reference": reference, "angles": angles and [float(a) for a in angles]}
+    asked |= {"slow": slow, "lattice": lattice, "combine": combine, "max_shift": max_shift, "dense": dense}
+    return _result(frames, solved, averaged, chi2, used, priors, asked, start)
+
+
+def _checked(
+    frames: Frames,
+    model: str,
+    reference: int | None,
+    angles: Sequence[float] | None,
+    slow: bool | str,
+    lattice: bool,
+    combine: str,
+) -> Floats:
+    """Check the options; return the angle of each frame."""
+    if model not in get_args(Model):
+        raise DataError(f"model={model!r}", needed="'rowwise', 'dense' or 'rigid'")
+    if combine not in get_args(Average):
+        raise DataError(f"combine={combine!r}", needed="'mean', 'median' or 'likelihood'")
+    if slow not in (True, False, "auto"):
+        raise DataError(f"slow={slow!r}", needed="True, False or 'auto'")
+    if lattice and (
+        model != "rowwise" or angles is not None and len({round(a % 180, 2) for a in angles}) > 1
+    ):
+        raise DataError(
+            f"lattice=True with model={model!r} and angles={angles}",
+            needed="the row-wise model and scans in one direction",
+            todo="leave lattice out: scans in several directions need no lattice",
+        )
+    if reference is not None and not 0 <= reference < frames.n:
+        raise DataError(f"reference={reference}", needed=f"a frame from 0 to {frames.n - 1}")
+    if angles is None:
+        return np.zeros(frames.n)
+    turns = np.asarray(angles, dtype=np.float64)
+    if turns.shape != (frames.n,) or not np.isfinite(turns).all():
+        raise DataError(f"angles={angles}", needed=f"{frames.n} finite angles in degrees, one a frame")
+    if turns.any() and model == "dense":
+        raise DataError("angles with model='dense'", needed="the row-wise or the rigid model")
+    return turns
+
+
+def _warn_strangers(start: Start) -> None:
+    if not start.strangers:
+        return
+    named = ", ".join(map(str, start.strangers))
+    text = f"frame {named} does not show the same object as the others"
+    finding = Finding("stranger", "warning", text, assumed="left out of the average")
+    warn_findings([finding], stacklevel=4)
+
+
+def _result(
+    frames: Frames,
+    solved: Solved,
+    averaged: Averaged,
+    chi2: Floats,
+    used: tuple[int, ...],
+    priors: tuple[PriorCheck, ...],
+    asked: dict[str, Any],
+    start: Start,
+) -> Alignment:
+    parameters = {"asked": asked, "found": solved.found}
+    parameters["found"] |= {"strangers": list(start.strangers), "blank": list(frames.blank)}
+    step = frames.opened.step("fairstem.register.align", {**asked, "frames": len(used)}, priors)
+    axes = (1, 2) if frames.opened.kind == "hyperspy" else None
+    return Alignment(
+        average=frames.opened.rewrap(averaged.image, step, axes=axes),
+        motion=solved.motion,
+        samples=averaged.samples,
+        variance=averaged.variance,
+        chi2=chi2,
+        floor=solved.floor,
+        row_error=None if solved.variance is None else np.sqrt(solved.variance),
+        used=used,
+        priors=priors,
+        parameters=parameters,
+        frames=frames,
+    )

@@ -1,0 +1,189 @@
+"""The three models, solved and brought to one form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairstem.register._checks import check_row_wise
+from fairstem.register._floor import Floor, common_mode_floor
+from fairstem.register._floor_dense import dense_floor
+from fairstem.register._frames import Frames
+from fairstem.register._measure import NoiseLaw, Segments, compare, fit_noise_law, gain_of
+from fairstem.register._motion import DenseMotion, Motion, RowMotion
+from fairstem.register._reference import Pool, canvas_of
+from fairstem.register._rowwise import Rows, register_rows
+from fairstem.register._start import Start
+
+__all__ = ["Solved", "solve"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A solved series, whichever model solved it.
+
+    Parameters
+    ----------
+    motion
+        The displacement.
+    pool
+        The frames on their canvas, as `motion` puts them.
+    law
+        Variance of a value.
+    floor
+        The common-mode floor.
+    measured, measured_variance
+        ``(frame, 2, y)`` px, px²: what each row by itself says of its displacement along the scan's axes,
+        that of the model included where it is row-wise. Infinite variance where it says nothing.
+    segments
+        Equations of the parts of the rows.
+    variance
+        ``(frame, 2, y)`` px²: of the displacement of the rows; None for the dense model.
+    found
+        What was estimated from the data, JSON-ready.
+    """
+
+    motion: Motion
+    pool: Pool
+    law: NoiseLaw
+    floor: Floor
+    measured: Floats
+    measured_variance: Floats
+    segments: tuple[Segments | None, ...]
+    variance: Floats | None = None
+    found: dict[str, Any] = field(default_factory=dict)
+
+
+def solve(
+    frames: Frames,
+    start: Start,
+    angles_deg: Floats,
+    used: Sequence[int],
+    model: str,
+    *,
+    reference: int | None,
+    slow: bool | Literal["auto"],
+    dense: dict[str, Any],
+) -> Solved:
+    """Register the frames `used` by one of the models."""
+    if model == "rowwise":
+        return _rowwise(frames, start, angles_deg, used, reference, slow)
+    if model == "rigid":
+        return _rigid(frames, start, angles_deg, used, reference)
+    return _dense(frames, start, used, reference, dense)
+
+
+def _rowwise(
+    frames: Frames,
+    start: Start,
+    angles_deg: Floats,
+    used: Sequence[int],
+    reference: int | None,
+    slow: bool | Literal["auto"],
+) -> Solved:
+    begin = RowMotion(start.displacement(frames.shape[0]), frames.shape, angles_deg)
+    rows = register_rows(frames, begin, used, slow=slow is True, reference=reference)
+    if slow == "auto" and check_row_wise(*_deviations(rows, used)).holds is False:
+        rows = register_rows(
+            frames, rows.motion, used, slow=True, reference=reference, label="rows and a slow field"
+        )
+    chosen = list(used)
+    floor = common_mode_floor(
+        rows.motion.rows[chosen],
+        rows.variance[chosen],
+        pixel_size_nm=frames.pixel_size_nm,
+        angles_deg=angles_deg[chosen],
+        row_length=frames.shape[1],
+    )
+    found: dict[str, Any] = {"rounds": rows.rounds, "noise": _law(rows.law)}
+    for axis, prior in zip(("y", "x"), rows.priors, strict=True):
+        found[f"jitter_{axis}_px"] = float(np.sqrt(prior.jitter))
+        found[f"walk_{axis}_px2"] = prior.walk
+    found["slow"] = None if rows.slow is None else list(rows.slow.curvature)
+    return Solved(
+        rows.motion,
+        rows.pool,
+        rows.law,
+        floor,
+        rows.measured,
+        rows.measured_variance,
+        rows.segments,
+        rows.variance,
+        found,
+    )
+
+
+def _deviations(rows: Rows, used: Sequence[int]) -> tuple[Floats, Floats]:
+    parts = [s.segment_shifts() for k in used if (s := rows.segments[k]) is not None]
+    return np.stack([p[0] for p in parts]), np.stack([p[1] for p in parts])
+
+
+def _rigid(
+    frames: Frames, start: Start, angles_deg: Floats, used: Sequence[int], reference: int | None
+) -> Solved:
+    from fairstem.register._gauge import centre_rows
+    from fairstem.register._rigid import refine_rigid
+
+    offsets, error = refine_rigid(frames, start, angles_deg=angles_deg)
+    rows = np.repeat(offsets[:, :, None], frames.shape[0], axis=2)
+    rows = centre_rows(rows, angles_deg, used, reference, bend=False)
+    motion = RowMotion(rows, frames.shape, angles_deg)
+    pool, law, measured, measured_variance, segments = _inspect(frames, motion, used)
+    chosen = list(used)
+    floor = common_mode_floor(
+        measured[chosen],
+        measured_variance[chosen],
+        shrunk=False,
+        pixel_size_nm=frames.pixel_size_nm,
+        angles_deg=angles_deg[chosen],
+        row_length=frames.shape[1],
+    )
+    variance = np.repeat(error[:, :, None] ** 2, frames.shape[0], axis=2)
+    found = {"noise": _law(law)}
+    return Solved(motion, pool, law, floor, measured, measured_variance, segments, variance, found)
+
+
+def _dense(
+    frames: Frames, start: Start, used: Sequence[int], reference: int | None, options: dict[str, Any]
+) -> Solved:
+    from fairstem.register._dense import register_dense
+
+    motion, report = register_dense(frames, start.offsets, used=used, reference=reference, **options)
+    pool, law, measured, measured_variance, segments = _inspect(frames, motion, used)
+    floor = dense_floor(motion.fields[list(used)], pixel_size_nm=frames.pixel_size_nm)
+    found = {"noise": _law(law), **report.to_dict()}
+    return Solved(motion, pool, law, floor, measured, measured_variance, segments, None, found)
+
+
+def _inspect(
+    frames: Frames, motion: RowMotion | DenseMotion, used: Sequence[int]
+) -> tuple[Pool, NoiseLaw, Floats, Floats, tuple[Segments | None, ...]]:
+    """Say what the rows of registered frames say beyond where they lie."""
+    pool = Pool(canvas_of(motion, used), [0] * frames.n, len(used))
+    for k in used:
+        pool.add(k, frames.read(k), motion.forward(k))
+    law = fit_noise_law(frames, motion, pool, used)
+    gain = gain_of(pool.everything().reference())
+    shape = (frames.n, 2, frames.shape[0])
+    measured, variance = np.zeros(shape), np.full(shape, np.inf)
+    segments: list[Segments | None] = [None] * frames.n
+    for k in used:
+        frame, forward = frames.read(k), motion.forward(k)
+        angle = float(motion.angles_deg[k]) if isinstance(motion, RowMotion) else 0.0
+        others = pool.without(k, frame, forward).reference()
+        found = compare(frame, pool.canvas.positions(forward), others, law, gain=gain, angle_deg=angle)
+        segments[k] = found
+        measured[k], variance[k] = found.shifts()
+        if isinstance(motion, RowMotion):
+            measured[k] += motion.rows[k]
+    return pool, law, measured, variance, tuple(segments)
+
+
+def _law(law: NoiseLaw) -> dict[str, float]:
+    return {"constant": law.constant, "slope": law.slope}
