@@ -100,6 +100,9 @@ def test_the_chi2_map_outlines_what_changed_and_nothing_else():
     made = fp.chi2_map(chi2)
     ((y0, x0, y1, x1),) = made.changed
     assert max(abs(y0 - 40), abs(y1 - 50), abs(x0 - 70), abs(x1 - 84)) <= 5
+    mask = np.zeros(chi2.shape, bool)
+    mask[5:9, 5:9] = True
+    assert fp.chi2_map(chi2, changed=mask).changed == [(5, 5, 9, 9)]
     low, high = made.image.norm.vmin, made.image.norm.vmax
     assert low * high == pytest.approx(1)  # white is 1
     drawn(made.image)
@@ -145,6 +148,7 @@ BAD = {
     "empty part": lambda: fp.before_after(IMAGE, np.full((32, 32), np.nan)),
     "chi2": lambda: fp.chi2_map(np.zeros(5)),
     "negative": lambda: fp.chi2_map(-IMAGE),
+    "mask": lambda: fp.chi2_map(IMAGE, changed=IMAGE[:5]),
     "samples": lambda: fp.samples(np.full((4, 4), np.nan)),
     "no frames": lambda: fp.floor({"noise": 1.0}, frames=0),
     "no size": lambda: fp.floor({"noise": float("nan")}, frames=5),

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fairstem.cli.align import align
 from fairstem.cli.atoms import atoms
 from fairstem.cli.info import info
 from fairstem.cli.outcome import guarded
@@ -46,5 +47,5 @@ def _shared(
     pass
 
 
-for verb in (info, atoms, simulate, tour):
+for verb in (info, align, atoms, simulate, tour):
     app.command(verb.__name__, epilog=EPILOG)(guarded(verb))

@@ -8,7 +8,7 @@ from typing import Any
 from fairstem.cli.options import one_frame
 from fairstem.errors import DataError
 
-__all__ = ["load_image", "title_of"]
+__all__ = ["load_image", "refuse_colour", "title_of"]
 
 
 def load_image(
@@ -72,18 +72,37 @@ def _refuse_others(signal: Any, file: Path) -> None:
     """Refuse what is no image before anything is planned or written."""
     from fairstem.signals import describe
 
-    shape = " × ".join(map(str, signal.data.shape))
-    if signal.data.dtype.names:
-        raise DataError(
-            f"{file.name} is a colour picture, {shape} px",
-            needed="one grey image with measured intensities",
-            todo="take the microscope's own file instead of a picture of it",
-        )
+    refuse_colour(signal, file)
     if signal.data.ndim != 2:
+        shape = " × ".join(map(str, signal.data.shape))
         raise DataError(
             f"{file.name} holds a {describe(signal.as_lazy())['kind']}, {shape}",
             needed="one image (y, x)",
             todo="make an image of it first, such as a sum over detector or energy, and save that",
+        )
+
+
+def refuse_colour(signal: Any, file: Path) -> None:
+    """Refuse a colour picture.
+
+    Parameters
+    ----------
+    signal
+        HyperSpy signal.
+    file
+        Where it is from.
+
+    Raises
+    ------
+    DataError
+        If its values are colours.
+    """
+    if signal.data.dtype.names:
+        shape = " × ".join(map(str, signal.data.shape))
+        raise DataError(
+            f"{file.name} is a colour picture, {shape} px",
+            needed="one grey image with measured intensities",
+            todo="take the microscope's own file instead of a picture of it",
         )
 
 

@@ -12,6 +12,7 @@ from ._image import scale_bar as scale_bar
 from ._lattice import lattice as lattice
 from ._registration import before_after as before_after
 from ._registration import chi2_map as chi2_map
+from ._registration import contrast_part as contrast_part
 from ._registration import floor as floor
 from ._registration import samples as samples
 from ._traces import spectrum as spectrum
@@ -26,6 +27,7 @@ __all__ = [
     "bonds",
     "chi2_map",
     "columns",
+    "contrast_part",
     "displacement",
     "error_bars",
     "figure",

@@ -111,7 +111,7 @@ def before_after(
     if any(i.ndim != 2 or i.shape != images[-1].shape for i in images):
         raise DataError(f"images of shapes {[i.shape for i in images]}", needed="2-D images of one shape")
     shape = images[-1].shape
-    y, x, side = _contrast(images[-1], size) if crop is None else crop
+    y, x, side = contrast_part(images[-1], size) if crop is None else crop
     if min(y, x) < 0 or side < 2 or y + side > shape[0] or x + side > shape[1]:
         raise DataError(
             f"crop {(y, x, side)} of images of {shape[0]} × {shape[1]} px", needed="a part inside"
@@ -135,8 +135,42 @@ def before_after(
     return BeforeAfterArtists(drawn, (int(y), int(x), int(side)))
 
 
-def _contrast(image: Floats, size: int) -> tuple[int, int, int]:
-    """Return the part with most contrast, a sixteenth of the image away from its border."""
+def contrast_part(image: ArrayLike, size: int = 96) -> tuple[int, int, int]:
+    """Return the part of an image with most contrast, where it is to be shown pixel by pixel.
+
+    Parameters
+    ----------
+    image
+        ``(y, x)``; NaN counts as the mean.
+    size
+        Side of the part, px; less where the image is smaller.
+
+    Returns
+    -------
+    tuple of int
+        ``(y, x, size)``: upper left corner and side, away from the border where there is room.
+
+    Raises
+    ------
+    DataError
+        If the image is not 2-D.
+
+    Notes
+    -----
+    Cost: ``O(pixels)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.zeros((64, 64))
+    >>> image[30:40, 30:40] = 5.0
+    >>> y, x, size = contrast_part(image, 16)
+    >>> bool(y < 40 < y + 16 or y < 30 < y + 16)
+    True
+    """
+    image = np.asarray(image, dtype=np.float64)
+    if image.ndim != 2 or image.size == 0:
+        raise DataError(f"image of shape {image.shape}", needed="a 2-D array (y, x)")
     side = min(size, *image.shape)
     filled = np.nan_to_num(image, nan=float(np.nanmean(image)) if np.isfinite(image).any() else 0.0)
     # contrast of objects, not of the counting noise
@@ -156,7 +190,7 @@ def chi2_map(
     ax: Axes | None = None,
     pixel_size_nm: PixelSize = None,
     smooth: float = 2.0,
-    threshold: float | None = None,
+    changed: ArrayLike | None = None,
 ) -> Chi2Artists:
     """Draw where frames differ by more than their noise, and outline what has changed.
 
@@ -172,9 +206,9 @@ def chi2_map(
     smooth
         The map is smoothed with a Gaussian of this sigma, px, so that changes of the size of an atom
         stand out of the scatter of single pixels. 0 draws it as it is.
-    threshold
-        χ² above which a region is outlined. By default six robust standard deviations of the smoothed
-        map above its median, and at least 1.2.
+    changed
+        ``(y, x)`` True where the object changed, to be outlined, as a test found it. By default where the
+        smoothed map is six robust standard deviations above its median, and above 1.2.
 
     Returns
     -------
@@ -184,7 +218,7 @@ def chi2_map(
     Raises
     ------
     DataError
-        If the map is not 2-D, has no finite value, or a negative one.
+        If the map is not 2-D, has no finite value or a negative one, or `changed` has another shape.
 
     Notes
     -----
@@ -210,21 +244,28 @@ def chi2_map(
     shown[weight < 0.5 * good] = np.nan
     shown[~good] = np.nan
     inside = shown[np.isfinite(shown)]
-    middle = float(np.median(inside))
-    scatter = 1.4826 * float(np.median(np.abs(inside - middle)))
-    level = max(middle + _CHANGED * scatter, 1.2) if threshold is None else float(threshold)
-    reach = 2.0 if inside.max() <= 2 and level <= 2 else 4.0
+    where = _stands_out(shown) if changed is None else np.asarray(changed, dtype=bool)
+    if where.shape != shown.shape:
+        raise DataError(f"changed of shape {where.shape}, χ² of shape {shown.shape}", needed="equal shapes")
+    reach = 2.0 if inside.max() <= 2 else 4.0
     drawn = draw_image(shown, axes(ax), (1 / reach, reach), pixel_size_nm, f"{DIVERGING}_r", "", True)
     drawn.image.set_norm(LogNorm(1 / reach, reach))
     bar = colour_bar(drawn.image, drawn.image.axes, "χ² per frame (1: counting noise only)")
     _round_ticks(bar, reach, bool(inside.max() > reach))
-    hot = np.nan_to_num(shown, nan=0.0)
-    groups, _ = label(hot > level)
+    groups, _ = label(where)
     boxes = [(s[0].start, s[1].start, s[0].stop, s[1].stop) for s in find_objects(groups) if s is not None]
     outlines = None
     if boxes:
-        outlines = drawn.image.axes.contour(hot, levels=[level], colors="black", linewidths=1.1)
+        outlines = drawn.image.axes.contour(where, levels=[0.5], colors="black", linewidths=1.1)
     return Chi2Artists(drawn.image, bar, outlines, boxes)
+
+
+def _stands_out(shown: Floats) -> NDArray[np.bool_]:
+    inside = shown[np.isfinite(shown)]
+    middle = float(np.median(inside))
+    scatter = 1.4826 * float(np.median(np.abs(inside - middle)))
+    level = max(middle + _CHANGED * scatter, 1.2)
+    return np.asarray(np.nan_to_num(shown, nan=0.0) > level)
 
 
 def _round_ticks(bar: Any, reach: float, beyond: bool) -> None:

@@ -112,4 +112,5 @@ def save(signal: Any, path: str | Path) -> None:
     with warnings.catch_warnings():
         # HyperSpy's writer warns of its own dependencies' changes; none concerns the file
         warnings.simplefilter("ignore")
-        signal.save(str(target), overwrite=True)
+        # dask's own bar goes to standard output, which belongs to results
+        signal.save(str(target), overwrite=True, show_progressbar=False)
