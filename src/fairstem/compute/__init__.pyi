@@ -1,5 +1,6 @@
 from . import blocks as blocks
 from . import devices as devices
+from . import lazy as lazy
 from . import memory as memory
 from . import outputs as outputs
 from . import plans as plans
@@ -10,6 +11,7 @@ from .blocks import reduce as reduce
 from .blocks import stream as stream
 from .devices import Device as Device
 from .devices import choose as choose
+from .lazy import map_items as map_items
 from .memory import format_bytes as format_bytes
 from .memory import parse_bytes as parse_bytes
 from .outputs import staged_output as staged_output
@@ -27,7 +29,9 @@ __all__ = [
     "choose",
     "devices",
     "format_bytes",
+    "lazy",
     "map_blocks",
+    "map_items",
     "memory",
     "outputs",
     "parse_bytes",
