@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 _PX_A_SEGMENT, _MOST_SEGMENTS = 16, 64
 _WEAK = 1 / 25.0  # 1/px²: a row that says nothing stays within about 5 px of where it was
 _UNKNOWN = 4.0  # px²: a row with a larger variance is taken as not measured
+_REACH = 2.0  # px: a slope says nothing of what lies farther away
 _BINS = 24
 _MOST_GAIN = 1.5  # features this much sharper than the blur are noise
 
@@ -74,6 +75,7 @@ def _solve(information: Floats, score: Floats, gain: float) -> tuple[Floats, Flo
     yx = yx * gain
     det = np.maximum(yy * xx - yx * yx, 1e-3 * yy * xx)
     step = np.stack([xx * score[..., 0] - yx * score[..., 1], yy * score[..., 1] - yx * score[..., 0]]) / det
+    step = np.clip(step, -_REACH, _REACH)
     excess = np.stack([(raw_yy + _WEAK) / yy, (raw_xx + _WEAK) / xx])
     variance = np.stack([xx, yy]) / det * excess
     variance[variance > _UNKNOWN] = np.inf

@@ -17,7 +17,7 @@ __all__ = ["EVERYWHERE", "Canvas", "Pool", "Reference", "Spread", "canvas_of"]
 
 Floats = NDArray[np.float64]
 EVERYWHERE = np.empty((0, 0), dtype=np.bool_)  # how the kernels are told that no pixel is masked
-LEAST_SUPPORT = 0.3  # frames: less than this behind a pixel is the fringe of one frame
+LEAST_SUPPORT = 0.6  # frames: less than this behind a pixel is the fringe of one frame
 _KEPT_BYTES = 256e6  # frames spread once are kept below this size, spread again above it
 
 

@@ -26,6 +26,8 @@ __all__ = ["Rows", "register_rows"]
 Floats = NDArray[np.float64]
 _FEWEST_ROUNDS, _MOST_ROUNDS = 4, 10
 _STEPS = 2  # linearisations of a row against the same reference
+_LOST = 4.0  # standard deviations from where its neighbours and the jitter put it: a row that lost its way
+_MOST_LOST = 0.03  # of the rows; when there are more, it is the prior that is wrong
 _STILL = 0.1  # rounds end when the median row moves less than this fraction of its error
 _NOTICEABLE = 0.1  # px: when rows moved more, what is left between frames has changed
 _START = Prior(
@@ -212,6 +214,10 @@ class _Run:
         for axis in range(2):
             z, variance = self.measured[k, axis][None], self.measured_variance[k, axis][None]
             rows, error = smooth(z, variance, self.priors[axis])
+            lost = (z - rows) ** 2 > _LOST**2 * (variance + error + self.priors[axis].jitter)
+            if 0 < lost.sum() <= _MOST_LOST * lost.size:
+                self.measured_variance[k, axis][lost[0]] = np.inf
+                rows, error = smooth(z, np.where(lost, np.inf, variance), self.priors[axis])
             out[axis], self.variance[k, axis] = rows[0], error[0]
         return out
 
