@@ -14,6 +14,7 @@ __all__ = ["DenseMotion", "Motion", "RowMotion"]
 
 Floats = NDArray[np.float64]
 _FIXED_POINT_STEPS = 12
+_SETTLED = 1e-5  # px: a smooth field gets there in 4 or 5 steps
 
 
 class Motion(Protocol):
@@ -68,7 +69,12 @@ class RowMotion:
         return not self.angles_deg.any()
 
     def forward(self, k: int) -> Floats:
-        """Return ``(2, y, x)`` px: pixel (y, x) of frame k shows the average at (y + dy, x + dx)."""
+        """Return ``(2, y, x)`` px: pixel (y, x) of frame k shows the average at (y + dy, x + dx).
+
+        A read-only view of the rows where the frame is neither turned nor has a slow field.
+        """
+        if not self.angles_deg[k] and self.slow is None:
+            return np.broadcast_to(self.rows[k][:, :, None], (2, *self.shape))
         own = self._own(k)
         if not self.angles_deg[k]:
             return own
@@ -92,10 +98,7 @@ class RowMotion:
         off_y, off_x = y - middle[0], x - middle[1]
         scan_y, scan_x = off_y * cos - off_x * sin + middle[0], off_x * cos + off_y * sin + middle[1]
         at = np.stack(np.broadcast_arrays(scan_y, scan_x))
-        if self.slow is None:
-            at = at + self._inverse_rows(k, at[0])
-        else:
-            at = self._invert_with_slow(k, at)
+        at = at + self._inverse_rows(k, at[0]) if self.slow is None else self._invert(k, at, self.slow[k])
         at[0] -= y
         at[1] -= x
         return at
@@ -118,19 +121,20 @@ class RowMotion:
         number = np.arange(self.shape[0], dtype=np.float64)
         lies = number + self.rows[k, 0]
         order = np.argsort(lies, kind="stable")
-        row = interpolate_beyond(at, lies[order], number[order])
-        fast = interpolate_beyond(row, number, self.rows[k, 1])
+        row = _row_at(at, lies[order], number[order])
+        fast = np.interp(row, number, self.rows[k, 1])
         return np.stack([row - at, -fast])
 
-    def _invert_with_slow(self, k: int, target: Floats) -> Floats:
+    def _invert(self, k: int, target: Floats, slow: Floats) -> Floats:
         """Fixed point: q = target - slow(q), then the rows undone."""
-        assert self.slow is not None  # noqa: S101
-        field = evaluate_grid(self.slow[k], self.shape)
+        field = evaluate_grid(slow, self.shape)
         at = target + self._inverse_rows(k, target[0])
         for _ in range(_FIXED_POINT_STEPS):
             moved = np.stack([map_coordinates(f, at, order=1, mode="nearest") for f in field])
             aim = target - moved
-            at = aim + self._inverse_rows(k, aim[0])
+            last, at = at, aim + self._inverse_rows(k, aim[0])
+            if np.abs(at - last).max() < _SETTLED:
+                break
         return at
 
 
@@ -168,26 +172,23 @@ class DenseMotion:
         moved = -field
         for _ in range(_FIXED_POINT_STEPS):
             at = grid + moved
-            moved = -np.stack([map_coordinates(f, at, order=1, mode="nearest") for f in field])
+            last, moved = moved, -np.stack([map_coordinates(f, at, order=1, mode="nearest") for f in field])
+            if np.abs(moved - last).max() < _SETTLED:
+                break
         return moved
 
 
-def interpolate_beyond(at: Floats, x: Floats, y: Floats) -> Floats:
-    """Interpolate linearly; beyond the ends keep the distance ``y - x`` (or y) of the end.
-
-    Rows beyond the frame move like the frame's first and last row.
-    """
-    value = np.interp(at, x, y)
-    if y is not x and np.array_equal(np.sort(y), np.arange(len(y))):
-        value = np.where(at < x[0], y[0] + (at - x[0]), value)
-        value = np.where(at > x[-1], y[-1] + (at - x[-1]), value)
-    return value
+def _row_at(at: Floats, lies: Floats, number: Floats) -> Floats:
+    """Return the recorded row at each position; beyond the ends rows move like the first and the last."""
+    row = np.interp(at, lies, number)
+    row = np.where(at < lies[0], number[0] + (at - lies[0]), row)
+    return np.asarray(np.where(at > lies[-1], number[-1] + (at - lies[-1]), row))
 
 
 def evaluate_grid(coefficients: Floats, shape: tuple[int, int]) -> Floats:
     """Evaluate bicubic B-splines ``(2, gy, gx)`` over the frame: ``(2, ny, nx)``."""
     basis = [spline_basis(n, g) for n, g in zip(shape, coefficients.shape[1:], strict=True)]
-    return np.einsum("yi,aij,xj->ayx", basis[0], coefficients, basis[1], optimize=True)
+    return np.asarray(np.einsum("yi,aij,xj->ayx", basis[0], coefficients, basis[1], optimize=True))
 
 
 def spline_basis(n: int, count: int) -> Floats:
@@ -197,7 +198,8 @@ def spline_basis(n: int, count: int) -> Floats:
     span = np.minimum(t.astype(int), spans - 1)
     f = t - span
     weights = np.stack(
-        [(1 - f) ** 3 / 6, (3 * f**3 - 6 * f**2 + 4) / 6, (-3 * f**3 + 3 * f**2 + 3 * f + 1) / 6, f**3 / 6], axis=1
+        [(1 - f) ** 3 / 6, (3 * f**3 - 6 * f**2 + 4) / 6, (-3 * f**3 + 3 * f**2 + 3 * f + 1) / 6, f**3 / 6],
+        axis=1,
     )
     basis = np.zeros((n, count))
     for j in range(4):
