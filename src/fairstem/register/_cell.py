@@ -174,7 +174,11 @@ def _reflections(spectra: SpectrumSum) -> tuple[Floats, Floats]:
     # rings without noise scatter by rounding only
     scatter = np.maximum(scatter, 1e-3 * max(float(smooth.max()), 1e-300))
     z = (smooth - centre[ring]) / scatter[ring]
-    peak = (z > _SIGNIFICANT) & (ring >= _FEWEST_CELLS) & (smooth == maximum_filter(smooth, 5))
+    peak = (
+        (z > _SIGNIFICANT)
+        & (np.hypot(fy[:, None], fx) >= _FEWEST_CELLS)
+        & (smooth == maximum_filter(smooth, 5))
+    )
     peak &= (fx > 0) | ((fx == 0) & (fy[:, None] > 0))
     peak[[0, -1]] = False
     peak[:, -1] = False
@@ -258,6 +262,9 @@ class Lock:
         Height of the weaker reflection over the background, standard deviations.
     steady
         Share of rows whose phases are known.
+    wild
+        Share of rows that lie half a lattice vector or more off a straight line: more than a few
+        are another lattice, not drift.
     """
 
     ramp: Floats
@@ -265,6 +272,7 @@ class Lock:
     rows: Floats
     presence: float
     steady: float
+    wild: float
 
 
 def lock_rows(values: Floats, mask: NDArray[np.bool_] | None, cell: Cell) -> Lock:
@@ -302,6 +310,7 @@ def lock_rows(values: Floats, mask: NDArray[np.bool_] | None, cell: Cell) -> Loc
     height = np.abs(smooth)
     rest = np.unwrap(np.angle(smooth), axis=0)
     weak = height < 0.25 * np.median(height, axis=0)
+    wild = float((~weak & (np.abs(rest) > np.pi)).mean())
     for axis in range(2):
         good = ~weak[:, axis]
         rest[:, axis] = np.interp(y, y[good], rest[good, axis])
@@ -311,7 +320,9 @@ def lock_rows(values: Floats, mask: NDArray[np.bool_] | None, cell: Cell) -> Loc
     middle = total.mean(axis=0)
     slope = (y @ total) / (y @ y)
     presence = min(f[2] for f in found)
-    return Lock(slope * ny, solve @ phases + middle, (total - middle).T, presence, float((~weak).mean()))
+    return Lock(
+        slope * ny, solve @ phases + middle, (total - middle).T, presence, float((~weak).mean()), wild
+    )
 
 
 def _row_period(cell: Cell, nx: int) -> float:

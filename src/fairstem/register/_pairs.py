@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-__all__ = ["PairPeaks", "SmallFrame", "correlate_pair", "mean_blocks", "prepare_frame"]
+__all__ = ["LEAST_OVERLAP", "PairPeaks", "SmallFrame", "correlate_pair", "mean_blocks", "prepare_frame"]
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
-_LEAST_OVERLAP = 0.08  # of a frame: less is a corner on a corner, which always finds something
-_MOST_PEAKS = 160
+LEAST_OVERLAP = 0.08  # of a frame: less is a corner on a corner, which always finds something
+_MOST_PEAKS = 1000  # a lattice has several hundred
 _LOWEST = 0.3  # of the highest peak: lower ones can't be the true shift
 
 
@@ -135,7 +135,7 @@ def correlate_pair(
         )
     else:
         height, count = _masked(a, b, reach)
-    least = _LEAST_OVERLAP * a.values.size
+    least = LEAST_OVERLAP * a.values.size
     place, value, number = _find_peaks(height, count, least)
     order = np.argsort(-value, kind="stable")[:_MOST_PEAKS]
     order = order[value[order] > max(_LOWEST * value[order[0]], 0.0)] if len(order) else order

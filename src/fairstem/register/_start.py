@@ -24,15 +24,19 @@ from fairstem.register._start_solve import (
     least_squares,
     place_frames,
     plan_pairs,
+    settle,
+    weigh_by_scatter,
 )
 
 __all__ = ["Start", "find_start"]
 
 Floats = NDArray[np.float64]
 _CLEAR = 5.0  # standard deviations: the content of the frames decides
+_LIKELIER = 2.0  # standard deviations: taken, where nothing but content is left to go by
 _EXCLUDED = 4.0  # standard deviations: hops are excluded
 _CHANCE = 1e-5  # of finding a peak as high between two frames that have nothing in common
 _STEADY = 0.9  # share of rows with known phase: rows are given
+_RELATED = 0.3  # correlation: lower is no evidence, where there are too few independent values to test
 _FAR_BELOW = 0.5  # of the others' score
 
 
@@ -143,7 +147,7 @@ def _correlate(copies: Copies, plan: Sequence[tuple[int, int]]) -> list[PairPeak
 def _members(copies: Copies, pairs: list[PairPeaks]) -> tuple[list[int], list[PairPeaks]]:
     """Return the positions of the frames that show the same object, and all pairs measured."""
     n = len(copies.numbers)
-    locked = copies.locked
+    locked = copies.present
     link = np.outer(locked, locked)
     spectra = [_mean_power(f) for f in copies.frames]
     for p in pairs:
@@ -160,7 +164,7 @@ def _members(copies: Copies, pairs: list[PairPeaks]) -> tuple[list[int], list[Pa
     best = np.array([max((p.height[0] for p in pairs if k in (p.first, p.second) and len(p.height)), default=0.0)
                      for k in range(n)])  # fmt: skip
     if len(main) < 2:
-        if n > 2 or best.max() < 0.3:
+        if np.median(best) < _RELATED:
             raise DataError(
                 f"no two of {n} frames show the same object (highest correlation {best.max():.2f})",
                 needed="frames of one object that overlap",
@@ -169,7 +173,7 @@ def _members(copies: Copies, pairs: list[PairPeaks]) -> tuple[list[int], list[Pa
         return list(range(n)), pairs
     # broad blobs give few independent values: not significant alone, but no worse than the rest
     usual = float(np.median(best[main]))
-    return [k for k in range(n) if k in main or best[k] >= max(_FAR_BELOW * usual, 0.3)], pairs
+    return [k for k in range(n) if k in main or best[k] >= max(_FAR_BELOW * usual, _RELATED)], pairs
 
 
 def _spread(main: Sequence[int], around: int, most: int) -> list[int]:
@@ -225,17 +229,25 @@ def _choose(
 ) -> tuple[Floats, PriorCheck]:
     """Return offsets of the members, px of the copies along the axes of the object, and the hop test."""
     cell = None if copies.cell is None else copies.cell.scaled(1 / copies.block)
-    network = build_network(pairs, members, cell)
+    network = build_network(pairs, members, cell, copies.frames[0].values.shape, copies.reach)
     offsets = place_frames(network, len(members))
     content = content_margin(network, offsets)
     drift = None
-    locked = bool(copies.locked[members].all())
+    locked = bool(copies.present[members].all())
     if content.margin < _CLEAR and cell is not None and copies.locks is not None and locked and upright:
         ramps = np.array([copies.locks[m].ramp for m in members]) / copies.block
         numbers = np.array([copies.numbers[m] for m in members])
         drift = follow_drift(offsets, ramps, numbers, cell)
         if not np.isnan(drift.margin):
-            offsets = least_squares(network, drift.offsets)
+            followed = least_squares(network, drift.offsets)
+            settled = settle(network, followed)
+            if np.abs(settled - followed).max() > network.near:
+                # a frame jumped: what the frames show says so, and then it is the surer guide everywhere
+                offsets, drift = settle(weigh_by_scatter(network, offsets, cell), offsets, _LIKELIER), None
+            else:
+                offsets = settled
+    if drift is None and cell is not None:
+        content = content_margin(weigh_by_scatter(network, offsets, cell), offsets)
     return offsets, _hop_check(copies, members, content, drift)
 
 
@@ -279,9 +291,8 @@ def _finish(
     numbers = np.array([copies.numbers[m] for m in members])
     for m, place in zip(numbers, placed * copies.block, strict=True):
         offsets[m] = np.linalg.inv(turn_matrix(angles[m])) @ place
-    locked = copies.locked
     rows = None
-    if copies.locks is not None and locked[members].all():
+    if copies.locks is not None and copies.present[members].all():
         for m in members:
             ramps[copies.numbers[m]] = copies.locks[m].ramp
         if all(copies.locks[m].steady >= _STEADY for m in members):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -19,6 +19,7 @@ __all__ = ["Copies", "make_copies", "turn_matrix"]
 Floats = NDArray[np.float64]
 _LARGEST = 512  # px: larger frames are averaged in blocks first
 _SMALLEST = 64  # px: the search needs that much
+_WILD = 0.05  # of the rows: more means that the rows do not show one lattice
 _PRESENT = 4.5  # standard deviations of the weaker reflection: the lattice is there
 
 
@@ -41,7 +42,10 @@ class Copies:
     cell
         The common lattice in px of the frames.
     locks
-        How each frame lies against the lattice, in px of the frames; None without a lattice.
+        How each frame lies against the lattice, in px of the frames; None without a lattice, for turned
+        scans, and where the rows do not show one lattice.
+    present
+        Which frames show the lattice.
     """
 
     numbers: tuple[int, ...]
@@ -51,13 +55,7 @@ class Copies:
     reach: tuple[int, int]
     cell: Cell | None
     locks: tuple[Lock, ...] | None
-
-    @property
-    def locked(self) -> NDArray[np.bool_]:
-        """Which frames show the lattice."""
-        if self.locks is None:
-            return np.zeros(len(self.numbers), dtype=bool)
-        return np.array([lock.presence >= _PRESENT for lock in self.locks])
+    present: NDArray[np.bool_]
 
 
 def make_copies(frames: Frames, angles_deg: Floats, max_shift: float | None) -> Copies:
@@ -76,10 +74,14 @@ def make_copies(frames: Frames, angles_deg: Floats, max_shift: float | None) -> 
     if spectra is None:
         raise ValueError("no usable frame")  # open_series has refused such a series
     cell = find_cell(spectra)
-    upright = not angles_deg.any()
-    locks = None
-    if cell is not None and upright:
-        locks = _relative([lock_rows(f.values, f.mask, cell) for f in base])
+    locks, present = None, np.zeros(len(base), dtype=bool)
+    if cell is not None:
+        turned_frames = (_turned(f, angles_deg[k]) for f, k in zip(base, frames.usable, strict=True))
+        found = [lock_rows(f.values, f.mask, cell) for f in turned_frames]
+        present = np.array([lock.presence >= _PRESENT for lock in found])
+        # rows of a turned frame were not recorded at one time
+        if not angles_deg.any() and np.median([lock.wild for lock in found]) <= _WILD:
+            locks = _relative(found)
     ny, nx = base[0].values.shape
     second = _blocks(spectra, min(ny, nx))
     block = first * second
@@ -96,7 +98,7 @@ def make_copies(frames: Frames, angles_deg: Floats, max_shift: float | None) -> 
     if locks is not None:
         locks = tuple(_in_frame_px(lock, first, frames.shape[0]) for lock in locks)
     cell = None if cell is None else cell.scaled(first)
-    return Copies(frames.usable, tuple(ready), tuple(plain), block, reach, cell, locks)
+    return Copies(frames.usable, tuple(ready), tuple(plain), block, reach, cell, locks, present)
 
 
 def _blocks(spectra: SpectrumSum, smallest: int) -> int:
@@ -136,9 +138,9 @@ def _relative(locks: list[Lock]) -> tuple[Lock, ...]:
     for lock in locks:
         if lock.presence < _PRESENT:
             # nothing to straighten by
-            out.append(Lock(np.zeros(2), lock.offset, np.zeros_like(rows), lock.presence, 0.0))
+            out.append(Lock(np.zeros(2), lock.offset, np.zeros_like(rows), lock.presence, 0.0, lock.wild))
         else:
-            out.append(Lock(lock.ramp - ramp, lock.offset, lock.rows - rows, lock.presence, lock.steady))
+            out.append(replace(lock, ramp=lock.ramp - ramp, rows=lock.rows - rows))
     return tuple(out)
 
 
@@ -149,7 +151,7 @@ def _in_frame_px(lock: Lock, block: int, ny: int) -> Lock:
     at = (np.arange(ny) - (block - 1) / 2) / block
     number = np.arange(lock.rows.shape[1])
     rows = block * np.stack([np.interp(at, number, axis) for axis in lock.rows])
-    return Lock(block * lock.ramp, block * lock.offset, rows, lock.presence, lock.steady)
+    return replace(lock, ramp=block * lock.ramp, offset=block * lock.offset, rows=rows)
 
 
 def _straightened(frame: Frame, lock: Lock) -> Frame:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from fairstem.register._cell import Cell
-from fairstem.register._pairs import PairPeaks
+from fairstem.register._pairs import LEAST_OVERLAP, PairPeaks
 
 __all__ = [
     "Content",
@@ -20,11 +21,15 @@ __all__ = [
     "least_squares",
     "place_frames",
     "plan_pairs",
+    "settle",
+    "weigh_by_scatter",
 ]
 
 Floats = NDArray[np.float64]
 _EQUAL = 4.0  # standard deviations: peaks nearer in height are equal, and the smaller shift is taken
+_BETTER = 5.0  # standard deviations: a frame moves; of some hundred places the best is 3 by chance
 _PASSES = 6
+_SURE = 99.0  # standard deviations: said where there is no other place at all
 
 
 def plan_pairs(frames: Sequence[int]) -> list[tuple[int, int]]:
@@ -46,10 +51,12 @@ class Network:
         ``(p, 2)`` positions, in the list of frames, of the two frames of each pair.
     start
         ``(p + 1,)``.
-    move, height, error
-        Peaks of all pairs: ``(n, 2)`` px, ``(n,)``, ``(n,)``.
+    move, height, error, noise
+        Peaks of all pairs: ``(n, 2)`` px, then ``(n,)``; `noise` is the part of `error` that is white noise.
     near
         px: a peak nearer than this to where it is looked for is the one.
+    field
+        Height and width of a frame, and the largest shifts that were measured, px.
     """
 
     ends: NDArray[np.int64]
@@ -57,14 +64,22 @@ class Network:
     move: Floats
     height: Floats
     error: Floats
+    noise: Floats
     near: float
+    field: tuple[float, float, float, float]
 
     def peaks(self, pair: int | np.intp) -> slice:
         """Return the peaks of a pair as a slice."""
         return slice(int(self.start[pair]), int(self.start[pair + 1]))
 
 
-def build_network(pairs: Sequence[PairPeaks], frames: Sequence[int], cell: Cell | None) -> Network:
+def build_network(
+    pairs: Sequence[PairPeaks],
+    frames: Sequence[int],
+    cell: Cell | None,
+    shape: tuple[int, int],
+    reach: tuple[int, int],
+) -> Network:
     """Put the peaks of all pairs between `frames` into one table.
 
     On a lattice the heights of equivalent peaks scatter by more than noise (distortion, borders). This
@@ -74,12 +89,14 @@ def build_network(pairs: Sequence[PairPeaks], frames: Sequence[int], cell: Cell 
     use = [p for p in pairs if p.first in number and p.second in number and len(p.height)]
     near = 3.0 if cell is None else max(0.3 * cell.shortest, 1.5)
     errors = [np.hypot(p.error, 0.01 * p.height) if cell is None else _with_scatter(p, cell) for p in use]
+    field = (float(shape[0]), float(shape[1]), float(reach[0]), float(reach[1]))
     ends = np.array([(number[p.first], number[p.second]) for p in use], dtype=np.int64).reshape(-1, 2)
     start = np.concatenate([[0], np.cumsum([len(p.height) for p in use])]).astype(np.int64)
     if not use:
-        return Network(ends, start, np.empty((0, 2)), np.empty(0), np.empty(0), near)
+        return Network(ends, start, np.empty((0, 2)), *(np.empty(0),) * 3, near, field)
     move, height = np.concatenate([p.move for p in use]), np.concatenate([p.height for p in use])
-    return Network(ends, start, move, height, np.concatenate(errors), near)
+    noise = np.concatenate([p.error for p in use])
+    return Network(ends, start, move, height, np.concatenate(errors), noise, near, field)
 
 
 def _with_scatter(pair: PairPeaks, cell: Cell) -> Floats:
@@ -99,33 +116,47 @@ def _with_scatter(pair: PairPeaks, cell: Cell) -> Floats:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _support(network, offsets, group, steps, total, variance):  # type: ignore[no-untyped-def]
-    """Sum, for each step of the frames in `group`, the heights of the peaks that agree with it."""
+def _support(network, field, offsets, group, steps, gain, variance, known):  # type: ignore[no-untyped-def]
+    """Sum, for each step of the frames in `group`, how much higher the peaks are that agree with it.
+
+    Step 0 is where they are. Pairs that would not overlap, now or after the step, say nothing.
+    """
     ends, start, move, height, error, near = network
+    ny, nx, reach_y, reach_x = field
     for p in range(ends.shape[0]):
         i, j = ends[p]
         if group[i] == group[j]:
             continue
         sign = 1.0 if group[j] else -1.0
         base_y, base_x = offsets[j, 0] - offsets[i, 0], offsets[j, 1] - offsets[i, 1]
+        here, here_error = 0.0, 0.0
         for s in range(steps.shape[0]):
             y, x = base_y + sign * steps[s, 0], base_x + sign * steps[s, 1]
+            overlap = max(ny - abs(y), 0.0) * max(nx - abs(x), 0.0)
+            measured = abs(y) < reach_y and abs(x) < reach_x and overlap > LEAST_OVERLAP * ny * nx
+            if not measured:
+                if s == 0:
+                    break
+                continue
             best, spread = 0.0, error[start[p]]
             for n in range(start[p], start[p + 1]):
                 if (move[n, 0] - y) ** 2 + (move[n, 1] - x) ** 2 <= near * near:
                     best, spread = height[n], error[n]
                     break  # peaks are sorted, highest first
-            total[s] += best
-            variance[s] += spread * spread
+            if s == 0:
+                here, here_error = best, spread
+            gain[s] += best - here
+            variance[s] += spread * spread + here_error * here_error
+            known[s] += 1
 
 
-def _supported(
-    network: Network, offsets: Floats, group: NDArray[np.bool_], steps: Floats
-) -> tuple[Floats, Floats]:
-    total, variance = np.zeros(len(steps)), np.zeros(len(steps))
+def _gain(network: Network, offsets: Floats, group: NDArray[np.bool_], steps: Floats) -> Floats:
+    """Return by how many standard deviations more of the correlation each step has than no step."""
+    gain, variance, known = np.zeros(len(steps)), np.zeros(len(steps)), np.zeros(len(steps))
     table = (network.ends, network.start, network.move, network.height, network.error, network.near)
-    _support(table, offsets, group, steps, total, variance)
-    return total, variance
+    _support(table, network.field, offsets, group, steps, gain, variance, known)
+    # one pair of many that is left says little
+    return np.where(known >= 0.5 * known[0], gain / np.sqrt(np.maximum(variance, 1e-12)), -np.inf)
 
 
 def _steps(network: Network, offsets: Floats, group: NDArray[np.bool_], most: int = 24) -> Floats:
@@ -155,16 +186,56 @@ def place_frames(network: Network, n: int) -> Floats:
         else:
             offsets[i] = offsets[j] - move
         placed |= {int(i), int(j)}
+    return settle(network, offsets)
+
+
+def settle(network: Network, offsets: Floats, better: float = _BETTER) -> Floats:
+    """Move frames, and all frames after one, to where significantly more pairs agree; then least squares."""
+    offsets = offsets.copy()
     for _ in range(_PASSES):
         moved = False
-        for group in _groups(n):
-            step = _best_step(network, offsets, group)
+        for group in _groups(len(offsets)):
+            step = _best_step(network, offsets, group, better)
             if step is not None:
                 offsets[group] += step
                 moved = True
         if not moved:
             break
     return least_squares(network, offsets)
+
+
+def weigh_by_scatter(network: Network, offsets: Floats, cell: Cell) -> Network:
+    """Return the network with the errors of the heights round the true shifts taken from how pairs differ.
+
+    All pairs show the same object: the height one or two lattice vectors away from the true shift, over
+    that at the true shift, should be the same for all. How much it is not tells what distortion, borders
+    and noise do. Peaks further off keep their errors.
+    """
+    inverse = np.linalg.inv(cell.direct)
+    ratio = np.full((len(network.ends), 5, 5), np.nan)
+    near = np.zeros(len(network.height), dtype=bool)
+    for p, (i, j) in enumerate(network.ends):
+        at = network.peaks(p)
+        index = (network.move[at] - (offsets[j] - offsets[i])) @ inverse
+        whole = np.rint(index).astype(int)
+        near[at] = (np.abs(index - whole).max(axis=1) < 0.3) & (np.abs(whole).max(axis=1) <= 2)
+        # lowest first, so that the highest stays
+        for n in np.flatnonzero(near[at])[::-1]:
+            ratio[(p, *(whole[n] + 2))] = network.height[at][n]
+    good = np.isfinite(ratio[:, 2, 2])
+    if good.sum() < 4:
+        return network
+    ratio = (ratio[good] / ratio[good][:, 2:3, 2:3]).reshape(good.sum(), 25)
+    known = (np.isfinite(ratio).sum(axis=0) >= max(4, 0.6 * len(ratio))) & (np.arange(25) != 12)
+    if not known.any():
+        return network
+    centre = np.nanmedian(ratio[:, known], axis=0)
+    # a difference of two heights scatters by the root of two more than one of them
+    scatter = 1.4826 * float(np.nanmedian(np.abs(ratio[:, known] - centre))) / math.sqrt(2)
+    count = np.diff(network.start)
+    highest = np.repeat(np.maximum.reduceat(network.height, network.start[:-1]), count)
+    error = np.where(near, np.hypot(scatter * highest, network.noise), network.error)
+    return replace(network, error=np.minimum(error, network.error))
 
 
 def _groups(n: int) -> list[NDArray[np.bool_]]:
@@ -183,13 +254,12 @@ def _preferred(network: Network, pair: int) -> int:
     return int(at.start + np.argmin(np.where(equal, length, np.inf)))
 
 
-def _best_step(network: Network, offsets: Floats, group: NDArray[np.bool_]) -> Floats | None:
+def _best_step(network: Network, offsets: Floats, group: NDArray[np.bool_], better: float) -> Floats | None:
     """Return the step of a group to where significantly more pairs agree, None when it lies well."""
     steps = _steps(network, offsets, group)
-    total, variance = _supported(network, offsets, group, steps)
-    gain = (total - total[0]) / np.sqrt(variance + variance[0])
+    gain = _gain(network, offsets, group, steps)
     best = int(np.argmax(gain))
-    return steps[best] if gain[best] > _EQUAL else None
+    return steps[best] if gain[best] > better else None
 
 
 def least_squares(network: Network, offsets: Floats) -> Floats:
@@ -244,11 +314,7 @@ def content_margin(network: Network, offsets: Floats) -> Content:
         steps = _steps(network, offsets, group)
         steps = steps[np.hypot(*steps.T) > 2 * network.near]
         steps = np.concatenate([np.zeros((1, 2)), steps])
-        total, variance = _supported(network, offsets, group, steps)
-        if len(steps) == 1:
-            margin = total[0] / np.sqrt(max(variance[0], 1e-12))
-        else:
-            margin = float(((total[0] - total[1:]) / np.sqrt(variance[0] + variance[1:])).min())
+        margin = -float(_gain(network, offsets, group, steps)[1:].max(initial=-_SURE))
         if margin < least:
             least, weakest = margin, int(np.flatnonzero(group)[0])
     return Content(float(least), weakest)
