@@ -30,6 +30,12 @@ def sampled(image, displacement, order=3):
     return out
 
 
+def seen_at(frame, displacement, average):
+    """Return a frame at its displacement; outside of the frame the average, which says nothing there."""
+    values = sampled(frame, displacement)
+    return np.where(np.isfinite(values), values, average)
+
+
 def average(frames, displacement):
     """Return the mean of the frames where they are; the mean of all where none is."""
     total, number = np.zeros(frames.shape[1:]), np.zeros(frames.shape[1:])
@@ -84,8 +90,7 @@ def translations(images, reach):
     flat = np.broadcast_to(shifts[:, :, None, None], (len(images), 2, *images.shape[1:]))
     common = average(images, flat)
     for k, image in enumerate(images):
-        seen = np.nan_to_num(sampled(image, flat[k]), nan=float(common.mean()))
-        shifts[k] += shift_between(common, seen, 3.0)
+        shifts[k] += shift_between(common, seen_at(image, flat[k], common), 3.0)
     return shifts - shifts.mean(axis=0)
 
 

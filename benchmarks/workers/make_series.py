@@ -76,10 +76,12 @@ def dense(seed, peak):
         start = start + velocity
     heading = rng.uniform(0, 2 * np.pi)
     u[JUMP_FRAME] += JUMP_PX * np.array([np.sin(heading), np.cos(heading)])[:, None, None]
-    away = np.hypot(table["y"] - SHAPE[0] / 2, table["x"] - SHAPE[1] / 2) > 45  # px: two cells from the core
+    y, x = table["y"].to_numpy(), table["x"].to_numpy()
+    # not the core, and not where the background steps under a column
+    scored = (np.hypot(y - SHAPE[0] / 2, x - SHAPE[1] / 2) > 45) & (y + x > corner() + 25) & (x < edge() - 18)
     film = simulate.AmorphousBackground(0.35 * peak, 0.15, 0.05 / PIXEL_NM, int(rng.integers(2**31)))
     frames = render(table, u, lambda y, x: ground(y, x, film, peak), seed)
-    return record(frames, u, table, scored=away.to_numpy(), reach=45.0)
+    return record(frames, u, table, scored=scored, reach=45.0)
 
 
 def corner():

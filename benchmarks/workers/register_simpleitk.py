@@ -23,8 +23,7 @@ def image_of(values):
 
 def bspline(average, frame, start):
     """Register one frame, sampled at a displacement that is known, by a B-spline on top of it."""
-    seen = np.nan_to_num(common.sampled(frame, start), nan=float(average.mean()))
-    fixed, moving = image_of(average), image_of(seen)
+    fixed, moving = image_of(average), image_of(common.seen_at(frame, start, average))
     spline = sitk.BSplineTransformInitializer(fixed, MESH, order=3)
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMeanSquares()

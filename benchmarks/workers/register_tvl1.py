@@ -12,8 +12,7 @@ ATTACHMENT, TIGHTNESS = 15.0, 0.3
 
 def register(average, frame, start):
     """Return the displacement of one frame: what is left after `start`, then `start` where that leads."""
-    mean = float(average.mean())
-    seen = np.nan_to_num(common.sampled(frame, start), nan=mean)
+    seen = common.seen_at(frame, start, average)
     flow = optical_flow_tvl1(average, seen, attachment=ATTACHMENT, tightness=TIGHTNESS, dtype=np.float64)
     return common.compose(start, flow)
 
