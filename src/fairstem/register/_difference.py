@@ -92,8 +92,10 @@ def measure_difference(first: Image, second: Image, window_px: float, *, rows: b
     affine = shift.copy()
     for _ in range(_LOCAL_STEPS):
         slope, rest, weight = _compare(first, second, shift, known / variance, _SMOOTH_PX)
-        step, error, strength = _local_step(slope, rest, weight, window_px, rows=rows)
-        shift = affine + _limited(shift + step - affine)
+        # the whole local shift is fitted anew: steps that add up would undo what the window averages
+        rest = rest + ((shift - affine) * slope).sum(axis=0)
+        local, error, strength = _local_fit(slope, rest, weight, window_px, rows=rows)
+        shift = affine + _limited(local)
     positive = strength[strength > 0]
     if not positive.size:
         raise DataError(
@@ -161,10 +163,10 @@ def _affine_step(slope: Floats, rest: Floats, weight: Floats, basis: Floats) -> 
     return np.asarray(_limited(np.einsum("ab,byx->ayx", solution, basis)))
 
 
-def _local_step(
+def _local_fit(
     slope: Floats, rest: Floats, weight: Floats, window: float, *, rows: bool
 ) -> tuple[Floats, Floats, Floats]:
-    """Return step (2, y, x), its variance (2, y, x), and the information of each window (y, x)."""
+    """Return shift (2, y, x), its variance (2, y, x), and the information of each window (y, x)."""
 
     def pooled(values: Floats, sigma: float) -> Floats:
         if rows:
@@ -179,18 +181,18 @@ def _local_step(
     share = (2 * math.sqrt(math.pi) * window) ** (-1 if rows else -2)
     noise = pooled(products, window / math.sqrt(2)) * share
     strength = np.asarray((yy + xx) / 2 - np.sqrt(((yy - xx) / 2) ** 2 + yx**2))  # of the weaker direction
-    ridge = 0.02 * float(np.median(strength[strength > 0])) if (strength > 0).any() else 1.0
+    ridge = 1e-3 * float(np.median(strength[strength > 0])) if (strength > 0).any() else 1.0
     yy, xx = yy + ridge, xx + ridge
     determinant = yy * xx - yx**2
     inverse = np.stack([xx, -yx, yy]) / determinant
-    step = np.stack(
+    shift = np.stack(
         [inverse[0] * score[0] + inverse[1] * score[1], inverse[1] * score[0] + inverse[2] * score[1]]
     )
     error = np.stack([
         inverse[a] ** 2 * noise[0] + 2 * inverse[a] * inverse[a + 1] * noise[1] + inverse[a + 1] ** 2 * noise[2]
         for a in (0, 1)
     ])  # fmt: skip
-    return step, error, strength
+    return shift, error, strength
 
 
 def _limited(shift: Floats, most: float = 2.0) -> Floats:
