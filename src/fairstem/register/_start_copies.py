@@ -104,7 +104,8 @@ def make_copies(frames: Frames, angles_deg: Floats, max_shift: float | None) -> 
 def _blocks(spectra: SpectrumSum, smallest: int) -> int:
     """Return how many px may be averaged along each axis: what has signal stays well below the new limit."""
     until = spectra.resolved_until()
-    size = int(0.45 / max(until, 1e-3))
+    # peaks of the correlation must be wide enough for a parabola to give their height to a per cent
+    size = int(0.28 / max(until, 1e-3))
     return max(1, min(size, smallest // _SMALLEST, 8))
 
 

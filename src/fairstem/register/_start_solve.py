@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-_EQUAL = 4.0  # standard deviations: peaks nearer in height are equal, and the smaller shift is taken
+_EQUAL = 3.0  # standard deviations: peaks nearer in height are equal, and the smaller shift is taken
 _BETTER = 5.0  # standard deviations: a frame moves; of some hundred places the best is 3 by chance
 _PASSES = 6
 _SURE = 99.0  # standard deviations: said where there is no other place at all
@@ -104,7 +104,7 @@ def _with_scatter(pair: PairPeaks, cell: Cell) -> Floats:
     off = pair.move - pair.move[0]
     index = off @ np.linalg.inv(cell.direct)
     whole = np.rint(index)
-    on = (np.abs(index - whole).max(axis=1) < 0.2) & (np.abs(whole).max(axis=1) <= 3)
+    on = (np.abs(index - whole).max(axis=1) < 0.2) & (np.abs(whole).max(axis=1) <= 2)
     on[0] = False  # were it special, it should not hide in its own scatter
     scatter = 0.01 * float(pair.height[0])
     if on.sum() >= 10:
