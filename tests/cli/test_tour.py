@@ -3,6 +3,7 @@ import json
 import pytest
 
 from fairstem.cli.tour_samples import SAMPLES
+from fairstem.cli.tour_series import SERIES
 
 
 def test_samples_exist_in_the_registries():
@@ -13,7 +14,10 @@ def test_samples_exist_in_the_registries():
     for sample in SAMPLES:
         assert data.record(sample.file).name == sample.file
         assert sample.phantom in known
-    assert len({s.name for s in SAMPLES}) == len(SAMPLES)
+    for series in SERIES:
+        assert all(data.record(name).name == name for name in series.files)
+        assert series.phantom in known
+    assert len({s.name for s in (*SAMPLES, *SERIES)}) == len(SAMPLES) + len(SERIES)
     assert any(s.quick for s in SAMPLES)
 
 
@@ -22,7 +26,7 @@ def small(monkeypatch):
     """Samples that take a second: the same phantoms, smaller."""
     import dataclasses
 
-    from fairstem.cli import tour_samples
+    from fairstem.cli import tour_samples, tour_series
 
     two = [
         dataclasses.replace(s, options={**s.options, "shape": (96, 96)})
@@ -30,6 +34,9 @@ def small(monkeypatch):
         if s.name in ("srtio3", "si110")
     ]
     monkeypatch.setattr(tour_samples, "SAMPLES", tuple(two))
+    options = {"seed": 1, "frames": 5, "shape": (128, 112), "distortion": "row"}
+    one = dataclasses.replace(SERIES[0], phantom="pt-nanoparticle", options=options)
+    monkeypatch.setattr(tour_series, "SERIES", (one,))
 
 
 def test_the_tour_on_phantoms_finds_every_column(fairstem, small, tmp_path, without_pictures):
@@ -43,6 +50,27 @@ def test_the_tour_on_phantoms_finds_every_column(fairstem, small, tmp_path, with
         assert sample["comparison"]["precision"] == 1
         assert sample["name"] in page
     assert "Simulated" in page
+    (series,) = facts["series"]
+    assert series["real"] is False
+    assert series["frames_used"] == [0, 1, 2, 3, 4]
+    # far below what was simulated, 0.5 px of waves and 0.25 px of jitter
+    assert series["comparison"]["error"] < 0.15 * 15
+    assert "error against the true displacement" in page
+
+
+def test_a_series_that_does_not_fit_is_named_and_the_tour_goes_on(fairstem, small, tmp_path, monkeypatch):
+    from fairstem import register
+    from fairstem.errors import DataError
+
+    def refuse(*_, **__):
+        raise DataError("no two frames show the same object")
+
+    monkeypatch.setattr(register, "align", refuse)
+    done = fairstem("tour", "-o", tmp_path / "demo", "--only", "series", "--json")
+    assert done.exit_code == 0, done.stderr
+    (facts,) = json.loads(done.stdout)["series"]
+    assert "no two frames" in facts["error"]
+    assert "no two frames" in (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_second_tour_replaces_the_first_but_nothing_else(fairstem, small, tmp_path, without_pictures):

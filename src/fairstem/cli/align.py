@@ -92,7 +92,7 @@ def _method(
             raise typer.BadParameter(f"{value!r} is none of {', '.join(known)}", param_hint=name)
     given: dict[str, Any] = {"model": model}
     if average != "mean":
-        given["average"] = average
+        given["combine"] = average
     if angles is not None:
         count = angles.count(",") + 1
         given["angles"] = opt.numbers(angles, "--angles", (count,))

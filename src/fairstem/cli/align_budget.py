@@ -48,9 +48,9 @@ def budget_of(
     else:
         budget = {FLOOR: _rms(np.asarray(floor.position_sd(width)) * pixel)}
     if row_error is not None:
-        used = row_error[list(alignment.used)] * pixel[:, None]
-        if np.isfinite(used).any():
-            budget[REGISTRATION] = _rms(used[np.isfinite(used)]) / float(np.sqrt(len(alignment.used)))
+        typical = np.median(row_error[list(alignment.used)], axis=(0, 2)) * pixel
+        if np.isfinite(typical).all():
+            budget[REGISTRATION] = _rms(typical) / float(np.sqrt(len(alignment.used)))
     if counting is not None:
         budget[COUNTING] = _rms(counting * pixel)
     return budget, width

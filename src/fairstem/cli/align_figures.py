@@ -11,7 +11,17 @@ from fairstem.cli.registered import Registered
 from fairstem.plot.numbers import significant
 from fairstem.plot.report import Picture
 
+PICTURES = (
+    "before_after",
+    "budget",
+    "changed",
+    "displacement",
+    "frames_behind",
+    "picture_of_average",
+    "temporal",
+)
 __all__ = [
+    "PICTURES",
     "average_png",
     "before_after",
     "budget",
@@ -122,23 +132,27 @@ def displacement(registered: Registered) -> Picture | None:
 def temporal(registered: Registered) -> Picture | None:
     """Draw the spectrum of the rows; None where frames move as a whole."""
     found = registered.spectrum
-    if found is None or not (found.power[:, 1:] > 0).any():
+    if found is None or not (found.power > 0).any():
         return None
-    ax = plot.figure(WIDTH, 4.4).subplots()
+    rows = registered.shape[1]
     drawn = plot.spectrum(
-        found.frequency,
-        found.power,
-        ax=ax,
+        found.frequency * rows,  # cycles a row, shown as cycles a frame
+        found.power / rows,  # a density, shown as the mean square in each frequency
+        ax=plot.figure(WIDTH, 4.4).subplots(),
         pixel_size_nm=registered.pixel_size_nm,
-        noise=found.noise,
-        lines=found.lines,
+        noise=found.noise / rows if found.noise.any() else None,
+        lines=sorted({line["cycles_per_frame"] for line in registered.lines}),
     )
-    lines = ", ".join(significant(f, 3) for f in found.lines)
-    said = f"Lines stand out at {lines} cycles per frame" if lines else "No line stands out"
+    lines = ", ".join(
+        f"{significant(line['cycles_per_frame'], 3)} cycles per frame ({line['axis']} axis, "
+        f"{significant(line['rms'], 2)} {registered.unit} rms)"
+        for line in registered.lines
+    )
+    said = f"Lines stand out at {lines}" if lines else "No line stands out"
     return Picture(
         _png(drawn.curves[0]),
         f"How the displacement varies in time: amplitudes by frequency, mean over the frames. {said}. "
-        "A line that is the same in hertz at other scan speeds is vibration or mains.",
+        "A line that stays at the same hertz when the scan speed changes is vibration or mains.",
         f"Temporal spectrum of the displacement. {said}",
     )
 

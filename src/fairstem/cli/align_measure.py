@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from fairstem.cli.align_budget import COUNTING, budget_of
-from fairstem.cli.align_spectrum import spectrum_of
 from fairstem.cli.registered import Registered
 
 __all__ = ["register_series"]
@@ -75,7 +74,7 @@ def register_series(
         row_error=row_error,
         shifts=_shifts(alignment),
         angles=_angles(alignment),
-        spectrum=None if rows is None else spectrum_of(rows, row_error, used),
+        spectrum=_spectrum(rows, row_error, used),
         samples=np.asarray(alignment.samples, dtype=np.float64),
         chi2=np.asarray(alignment.chi2, dtype=np.float64),
         changed=check_unchanged(alignment.chi2, alignment.samples)[1],
@@ -83,7 +82,7 @@ def register_series(
         budget=budget,
         column_width=width,
         used=used,
-        model=str(alignment.parameters.get("model", options.get("model", "rowwise"))),
+        model=str(options.get("model", "rowwise")),
         priors=_checks(alignment, budget, width),
         parameters=dict(alignment.parameters),
         warnings=_all_warnings(warnings, alignment),
@@ -126,6 +125,17 @@ def _rows(alignment: Any) -> tuple[Floats | None, Floats | None]:
         return None, None
     bars = alignment.row_error
     return rows, None if bars is None else np.asarray(bars, dtype=np.float64)
+
+
+def _spectrum(rows: Floats | None, row_error: Floats | None, used: Sequence[int]) -> Any:
+    from fairstem.register._spectrum import temporal_spectrum
+
+    if rows is None or len(used) < 2 or rows.shape[-1] < 32:
+        return None
+    chosen = rows[list(used)]
+    return temporal_spectrum(
+        chosen, np.zeros_like(chosen) if row_error is None else row_error[list(used)] ** 2
+    )
 
 
 def _shifts(alignment: Any) -> Floats:

@@ -63,7 +63,6 @@ def summary(registered: Registered) -> dict[str, Any]:
         Lengths in the units their names say.
     """
     unit = registered.unit
-    found = registered.spectrum
     return {
         "frames": registered.shape[0],
         "frames_used": list(registered.used),
@@ -80,7 +79,7 @@ def summary(registered: Registered) -> dict[str, Any]:
         "within_frames": registered.within_frames,
         "row_error": registered.row_error_size,
         "shifts_px": registered.shifts.tolist(),
-        "lines_cycles_per_frame": [] if found is None else list(found.lines),
+        "lines": registered.lines,
         "changed_fraction": float(registered.changed.mean()),
         "samples": {"min": float(registered.samples.min()), "max": float(registered.samples.max())},
         "parameters": dict(registered.parameters),
@@ -122,7 +121,7 @@ def headline(registered: Registered) -> list[Number]:
         shown.append(Number("displacement within the frames", value, unit=unit, note=note))
     if np.isfinite(registered.row_error_size):
         value = significant(registered.row_error_size, 2)
-        note = "rms per axis, one standard deviation, in one frame"
+        note = "median, one standard deviation per axis, in one frame"
         shown.append(Number("error bar of a row's displacement", value, unit=unit, note=note))
     width = registered.column_width
     for name, size in registered.budget.items() if width is not None else ():

@@ -4,37 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["Registered", "Spectrum"]
+if TYPE_CHECKING:
+    from fairstem.register._spectrum import TemporalSpectrum
+
+__all__ = ["Registered"]
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """How the displacements vary in time.
-
-    Parameters
-    ----------
-    frequency
-        ``(n,)`` cycles per frame.
-    power
-        ``(2, n)`` mean square in each frequency along the slow and the fast axis, px².
-    noise
-        ``(2,)`` power that the error bars alone would give, px²; None without error bars.
-    lines
-        Frequencies that stand out of their surroundings.
-    """
-
-    frequency: Floats
-    power: Floats
-    noise: Floats | None
-    lines: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -67,7 +48,7 @@ class Registered:
     angles
         ``(frame,)`` rotation of the scans in degrees.
     spectrum
-        How the rows vary in time; None without rows.
+        How the rows vary in time; None without rows, or with too few.
     samples, chi2
         ``(y, x)`` frames behind each pixel, and how much more than noise they differ by.
     changed
@@ -108,7 +89,7 @@ class Registered:
     row_error: Floats | None
     shifts: Floats
     angles: Floats
-    spectrum: Spectrum | None
+    spectrum: TemporalSpectrum | None
     samples: Floats
     chi2: Floats
     changed: NDArray[np.bool_]
@@ -145,11 +126,14 @@ class Registered:
 
     @property
     def row_error_size(self) -> float:
-        """Error bar of a row's displacement, rms per axis in `unit`; NaN without."""
+        """Error bar of a row's displacement, median over the rows, rms per axis in `unit`; NaN without."""
         if self.row_error is None:
             return float("nan")
-        size = (self.row_error[list(self.used)] * self.scale[:, None]) ** 2
-        return float(np.sqrt(np.mean(size[np.isfinite(size)]))) if np.isfinite(size).any() else float("nan")
+        bars = self.row_error[list(self.used)]
+        # rows that saw nothing have error bars of many pixels, which would hide all others
+        known = np.where(np.isfinite(bars), bars, np.inf)
+        size = np.median(known, axis=(0, 2)) * self.scale
+        return float(np.sqrt(np.mean(size**2))) if np.isfinite(size).all() else float("nan")
 
     @property
     def within_frames(self) -> float:
@@ -158,6 +142,19 @@ class Registered:
             return float("nan")
         about = self.rows - self.rows.mean(axis=-1, keepdims=True)
         return float(np.sqrt(np.mean((about[list(self.used)] * self.scale[:, None]) ** 2)))
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Vibrations that stand out: axis, cycles per frame, and rms in `unit`."""
+        found = () if self.spectrum is None else self.spectrum.lines
+        return [
+            {
+                "axis": line.axis,
+                "cycles_per_frame": line.frequency * self.shape[1],
+                "rms": line.rms_px * float(self.scale[0 if line.axis == "slow" else 1]),
+            }
+            for line in found
+        ]
 
     def row_table(self) -> pd.DataFrame:
         """Return one line a row of each frame: ``frame, row, dy, dx, sd_dy, sd_dx`` in px.

@@ -11,6 +11,7 @@ from fairstem.cli import options as opt
 
 if TYPE_CHECKING:
     from fairstem.cli.tour_samples import Sample
+    from fairstem.cli.tour_series import SeriesSample
 
 __all__ = ["tour"]
 
@@ -18,8 +19,8 @@ INTRO = (
     "Every method of microscopy works because of something known about the data beforehand. fairstem says "
     "what that is, measures whether the data at hand support it, and gives each number an error bar. This "
     "page shows what exists so far: every atom column of an image, its position in picometres, and the "
-    "lattice they make. Where the authors of a file published fitted positions, or where the image is "
-    "simulated, the columns are compared with them one by one."
+    "lattice they make; and series of distorted scans that become one image. Where the authors of a file "
+    "published fitted positions, or where the input is simulated, the results are compared with what is known."
 )
 
 
@@ -39,32 +40,52 @@ def tour(
 ) -> None:
     """Measure sample images, real where they can be had, simulated otherwise; write one report."""
     from fairstem.cli.console import emit, note, print_json, session
-    from fairstem.cli.tour_samples import SAMPLES
+    from fairstem.cli.tour_series import SeriesSample, line_of, visit_series
     from fairstem.compute import staged_output, track
 
-    chosen = [s for s in SAMPLES if (s.name in only if only else (s.quick or not quick))]
-    unknown = sorted(set(only or []) - {s.name for s in SAMPLES})
-    if unknown:
-        names = ", ".join(s.name for s in SAMPLES)
-        raise typer.BadParameter(f"{', '.join(unknown)}; there are {names}", param_hint="--only")
+    images, series = _chosen(only, quick)
+    chosen: list[Sample | SeriesSample] = [*images, *series]
+    parts: list[Any] = []
     facts: list[dict[str, Any]] = []
     with (
         session(quiet),
         staged_output(output, folder=True, overwrite=overwrite or _is_ours(output)) as staged,
     ):
-        parts = []
         for sample in track(chosen, label="samples"):
             note(f"{sample.name}: {sample.title}", quiet)
-            part, summary = _visit(sample, phantoms)
+            if isinstance(sample, SeriesSample):
+                part, summary = visit_series(sample, phantoms)
+                said = line_of(summary)
+            else:
+                part, summary = _visit(sample, phantoms)
+                said = _line(summary)
             parts.append(part)
             facts.append(summary)
-            note(f"  {_line(summary)}", quiet)
-        (staged / "index.html").write_text(_page(parts, facts), encoding="utf-8")
+            note(f"  {said}", quiet)
+        page = _page(parts, facts, len(images))
+        (staged / "index.html").write_text(page, encoding="utf-8")
     where = output / "index.html"
     if json:
-        print_json({"report": str(where), "samples": facts})
+        both = {"samples": facts[: len(images)], "series": facts[len(images) :]}
+        print_json({"report": str(where), **both})
     else:
         emit(f"report: {where}")
+
+
+def _chosen(only: list[str] | None, quick: bool) -> tuple[list[Sample], list[SeriesSample]]:
+    """Return the images and the series that were asked for."""
+    from fairstem.cli.tour_samples import SAMPLES
+    from fairstem.cli.tour_series import SERIES
+
+    known = [s.name for s in (*SAMPLES, *SERIES)]
+    unknown = sorted(set(only or []) - set(known))
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(known)}", param_hint="--only")
+
+    def wanted(sample: Sample | SeriesSample) -> bool:
+        return sample.name in only if only else (sample.quick or not quick)
+
+    return [s for s in SAMPLES if wanted(s)], [s for s in SERIES if wanted(s)]
 
 
 def _is_ours(output: Path) -> bool:
@@ -110,29 +131,35 @@ def _line(facts: dict[str, Any]) -> str:
     return f"{text}, {facts['seconds']:.1f} s"
 
 
-def _page(parts: list[Any], facts: list[dict[str, Any]]) -> str:
+def _page(parts: list[Any], facts: list[dict[str, Any]], images: int) -> str:
     from fairstem import __version__
+    from fairstem.cli.align_page import ROWS
     from fairstem.cli.atoms_page import CITE
+    from fairstem.cli.tour_series import HEADS, row_of
     from fairstem.plot.report import Citation, Prose, Report, Section, Table
 
     simulated = [f["name"] for f in facts if not f["real"]]
-    note = f"\n\nSimulated in place of the real file: {', '.join(simulated)}." if simulated else ""
-    rows = [_row(part.title, f) for part, f in zip(parts, facts, strict=True)]
-    heads = (
-        "sample",
-        "input",
-        "columns",
-        "error bar, y / x (median)",
-        "sites with a column",
-        "known columns found",
-        "time (s)",
-    )
-    overview = Section("Overview", [Prose(INTRO + note), Table(heads, rows)])
-    cite = Section("How to cite", [Citation([c.format(version=__version__) for c in CITE])])
+    note = f"\n\nSimulated: {', '.join(simulated)}." if simulated else ""
+    blocks: list[Any] = [Prose(INTRO + note)]
+    both = list(zip(parts, facts, strict=True))
+    if images:
+        heads = (
+            "sample",
+            "input",
+            "columns",
+            "error bar, y / x (median)",
+            "sites with a column",
+            "known columns found",
+            "time (s)",
+        )
+        blocks.append(Table(heads, [_row(part.title, f) for part, f in both[:images]]))
+    if len(parts) > images:
+        blocks.append(Table(HEADS, [row_of(part.title, f) for part, f in both[images:]]))
+    entries = [c.format(version=__version__) for c in CITE] + [ROWS] * (len(parts) > images)
     page = Report(
         "fairstem, a tour",
-        [overview, *parts, cite],
-        subtitle="Every atom column of an image, with its error bar",
+        [Section("Overview", blocks), *parts, Section("How to cite", [Citation(entries)])],
+        subtitle="Numbers with error bars, from images and from series of them",
         footer=f"fairstem {__version__}",
         generator="fairstem tour",
     )
