@@ -121,6 +121,8 @@ def align(
     averaged = average(frames, solved.motion, used, how=combine)
     chi2, seen = chi2_map(frames, solved.motion, solved.pool, used, solved.law)
     priors = (start.hop, *judge(frames, solved, averaged, chi2, seen, used))
+    if solved.lattice_pass is not None:
+        priors = (*priors, solved.lattice_pass.check)
     asked = {"model": model, "reference": reference, "angles": angles and [float(a) for a in angles]}
     asked |= {"slow": slow, "lattice": lattice, "combine": combine, "max_shift": max_shift, "dense": dense}
     return _result(frames, solved, averaged, chi2, used, priors, asked, start)
@@ -197,4 +199,5 @@ def _result(
         priors=priors,
         parameters=parameters,
         frames=frames,
+        lattice_pass=solved.lattice_pass,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from fairstem.priors import PriorCheck
 from fairstem.register._floor import Floor
 from fairstem.register._frames import Frames
 from fairstem.register._motion import Motion
+
+if TYPE_CHECKING:
+    from fairstem.register._lattice_pass import LatticePass
 
 __all__ = ["Alignment"]
 
@@ -50,6 +53,9 @@ class Alignment:
         What was asked for and what was estimated from the data.
     frames
         The series itself; None when the alignment was read from a file.
+    lattice_pass
+        What ``align(series, lattice=True)`` has removed from all frames alike; None without, or when the
+        alignment was read from a file (its facts are in `parameters`).
     """
 
     average: Any
@@ -63,6 +69,7 @@ class Alignment:
     priors: tuple[PriorCheck, ...]
     parameters: dict[str, Any]
     frames: Frames | None = field(default=None, repr=False, compare=False)
+    lattice_pass: LatticePass | None = field(default=None, repr=False)
 
     @property
     def displacement(self) -> Floats:

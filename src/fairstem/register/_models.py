@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from fairstem.register._motion import DenseMotion, Motion, RowMotion
 from fairstem.register._reference import Pool, canvas_of
 from fairstem.register._rowwise import Rows, register_rows
 from fairstem.register._start import Start
+
+if TYPE_CHECKING:
+    from fairstem.register._lattice_pass import LatticePass
 
 __all__ = ["Solved", "solve"]
 
@@ -47,6 +50,8 @@ class Solved:
         ``(frame, 2, y)`` px²: of the displacement of the rows; None for the dense model.
     found
         What was estimated from the data, JSON-ready.
+    lattice_pass
+        What a lattice pass has removed; None without one.
     """
 
     motion: Motion
@@ -58,6 +63,7 @@ class Solved:
     segments: tuple[Segments | None, ...]
     variance: Floats | None = None
     found: dict[str, Any] = field(default_factory=dict)
+    lattice_pass: LatticePass | None = None
 
 
 def solve(
