@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 _PAD = 2  # coefficients beyond the grid that still reach its edge pixels
 _HALO = 12  # rows solved beyond a strip: what happens there is forgotten to 1e-6
-_STRIP_BYTES = 256 * 2**20  # of normal equations held at a time
+_STRIP_BYTES = 128 * 2**20  # of normal equations held at a time
 _CURVATURE = 0.004  # weight of the prior in samples per pixel
 _SMOOTH = 2.0  # px: the mean from which the weights of the samples follow
 _STEPS, _ACCURACY = 60, 1e-5
@@ -52,7 +52,7 @@ def most_likely(
     Weighted least squares by conjugate gradients on the normal equations, a stencil of 7 x 7 a pixel; with
     variances proportional to the mean this is one step of iteratively weighted Poisson likelihood. Cost:
     ``O(frames * pixels * 136)`` for the equations and ``O(pixels * 49)`` for each of about 20 steps; the
-    equations are held in strips of rows, at most 256 MB at a time, and each strip reads the frames once.
+    equations are held in strips of rows, at most 128 MB at a time, and each strip reads the frames once.
     """
     ny, nx = frames.shape
     a, b, lowest = law
