@@ -49,12 +49,16 @@ DENSE = Method("fairstem `dense`", how=("dense",))
 RIGID = Method("fairstem `rigid`", how=("rigid",))
 LATTICE = Method("fairstem, `lattice=True`", how=("lattice",))
 ORACLE = Method("the true displacement", how=("truth",))
-DENSE_PEERS = (
-    Method("SimpleITK 2.5.7 B-spline", "register_simpleitk", ("bspline",)),
-    Method("SimpleITK 2.5.7 fast symmetric demons", "register_simpleitk", ("demons",)),
-    Method("scikit-image 0.26.0 TV-L1", "register_tvl1"),
-)
 QUANTEM = Method("quantem 0.1.10 DriftCorrection", "register_quantem")
+
+
+def dense_peers(setting: str) -> list[Method]:
+    """Return the peers for distortions of any kind, with settings that suit "rows" or a "field"."""
+    return [
+        Method("SimpleITK 2.5.7 B-spline", "register_simpleitk", ("bspline", setting)),
+        Method("SimpleITK 2.5.7 fast symmetric demons", "register_simpleitk", ("demons", setting)),
+        Method("scikit-image 0.26.0 TV-L1", "register_tvl1", (setting,)),
+    ]
 
 
 def have_peers() -> bool:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import fft, ndimage
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 def filtered(frames, sigma):

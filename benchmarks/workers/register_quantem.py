@@ -1,7 +1,9 @@
 """Worker, run by the peers' Python: quantem's DriftCorrection. Arguments: IN.npz OUT.npz [IN.npz OUT.npz ...].
 
-Its angles turn the other way than those of the series file. The average is the one it makes itself, which takes
-from each scan the directions that its rows measure well.
+Its angles turn the other way than those of the series file. The average is the one it makes itself. Tried on the
+pair at peak 100, seed 0, with displacement rmse in px and column rms in pm: smoothing of the rows 16 px (its default)
+0.215, 3.4 (3.8 when its filter takes from each scan the directions that its rows measure well); 4 px 0.104, 1.17 (1.38);
+1 px 0.082, 1.12 (1.30). Each took 30 to 32 s. Kept: 1 px, without the filter.
 """
 
 import contextlib
@@ -16,7 +18,7 @@ from scipy.ndimage import map_coordinates
 warnings.simplefilter("ignore")
 from quantem.imaging import DriftCorrection  # noqa: E402
 
-SIGMA_ROWS = 16.0  # px, smoothing of the rows' displacement
+SIGMA_ROWS = 1.0  # px, smoothing of the rows' displacement
 ITERATIONS = 8
 INVERT = 10
 
@@ -72,7 +74,9 @@ def main(*pairs):
         began = time.process_time()
         drift = solve(frames, angles)
         cpu = time.process_time() - began
-        merged = middle_of(drift.generate_corrected_image(show_image=False).array, frames.shape[1:])
+        merged = middle_of(
+            drift.generate_corrected_image(fourier_filter=False, show_image=False).array, frames.shape[1:]
+        )
         moved = displacement(drift, frames, angles)
         np.savez(wanted, displacement=moved.astype(np.float32), average=merged, cpu_s=cpu)
 
