@@ -137,6 +137,7 @@ def average(frames: Frames, motion: Motion, used: Sequence[int], *, how: How = "
         from fairstem.register._likelihood import most_likely
 
         law = variance_law(scatter.mean, _per_sample(scatter), scatter.n)
+        scatter.square = np.zeros((0, 0))  # an image less in memory
         image, variance = most_likely(frames, motion, numbers, scatter.mean, law)
         return _finish(scatter.clip(image), scatter.n, variance)
     image = scatter.clip(scatter.mean)

@@ -56,6 +56,17 @@ def save(alignment: Alignment, path: str | Path, overwrite: bool = False) -> Pat
     Notes
     -----
     Row-wise motion takes ``frames * 2 * rows`` numbers, dense motion ``frames * 2 * pixels``.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import fairstem as fs
+    >>> alignment = fs.register.align(fs.simulate.phantom("p1", seed=1, frames=3, shape=(64, 64)).data)
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     file = fs.register.save(alignment, pathlib.Path(place) / "motion.h5")
+    ...     again = fs.register.load(file)
+    >>> bool((again.displacement == alignment.displacement).all())
+    True
     """
     import h5py
 
@@ -98,6 +109,10 @@ def load(path: str | Path) -> Alignment:
     ------
     FileFormatError
         The file does not exist, is damaged, or is none of `save`.
+
+    Notes
+    -----
+    Cost: one pass over the file. For an example see `save`.
     """
     import h5py
 
