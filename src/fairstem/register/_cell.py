@@ -294,12 +294,14 @@ def lock_rows(values: Floats, mask: NDArray[np.bool_] | None, cell: Cell) -> Loc
     demodulated rows; drift beyond half the distance of two reflections is not found.
     """
     ny, nx = values.shape
+    first, last = (0, ny) if mask is None else _longest_run(mask)
     inside = values if mask is None else values[mask]
-    centred = values - inside.mean()
+    centred = (values - inside.mean())[first:last]
     if mask is not None:
-        centred = np.where(mask, centred, 0.0)
+        centred = np.where(mask[first:last], centred, 0.0)
     g = cell.reciprocal
-    y, x = np.arange(ny) - (ny - 1) / 2, np.arange(nx) - (nx - 1) / 2
+    x, every = np.arange(nx) - (nx - 1) / 2, np.arange(ny) - (ny - 1) / 2
+    y = every[first:last]
     wave = np.exp(-2j * np.pi * np.outer(x, g[:, 1])) * np.hanning(nx + 2)[1:-1, None]
     rows = (centred @ wave.real + 1j * (centred @ wave.imag)) * np.exp(-2j * np.pi * np.outer(y, g[:, 0]))
     limit = 0.45 * float(np.hypot(*g.T).min())
@@ -317,12 +319,27 @@ def lock_rows(values: Floats, mask: NDArray[np.bool_] | None, cell: Cell) -> Loc
         rest[:, axis] -= 2 * np.pi * np.rint(np.median(rest[:, axis]) / (2 * np.pi))
     solve = np.linalg.inv(2 * np.pi * g)
     total = (np.outer(y, slopes) + rest) @ solve.T
-    middle = total.mean(axis=0)
-    slope = (y @ total) / (y @ y)
-    presence = min(f[2] for f in found)
-    return Lock(
-        slope * ny, solve @ phases + middle, (total - middle).T, presence, float((~weak).mean()), wild
-    )
+    centre, spread = y.mean(), y - y.mean()
+    slope = (spread @ total) / (spread @ spread)
+    middle = total.mean(axis=0) - slope * centre
+    # rows that were not measured move on along the line
+    off = total - np.outer(y, slope) - middle
+    full = np.stack([every * slope[a] + np.interp(every, y, off[:, a]) for a in range(2)])
+    steady = float((~weak).mean()) * len(y) / ny
+    return Lock(slope * ny, solve @ phases + middle, full, min(f[2] for f in found), steady, wild)
+
+
+def _longest_run(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return first and last (exclusive) of the longest run of rows that were measured by half or more.
+
+    A gap would mix reflections: its transform is wide.
+    """
+    good = np.concatenate([[False], mask.mean(axis=1) >= 0.5, [False]]).astype(int)
+    starts, ends = np.flatnonzero(np.diff(good) == 1), np.flatnonzero(np.diff(good) == -1)
+    if not len(starts) or (ends - starts).max() < 16:
+        return 0, len(mask)
+    best = int(np.argmax(ends - starts))
+    return int(starts[best]), int(ends[best])
 
 
 def _row_period(cell: Cell, nx: int) -> float:

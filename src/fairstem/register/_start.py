@@ -33,6 +33,8 @@ __all__ = ["Start", "find_start"]
 Floats = NDArray[np.float64]
 _CLEAR = 5.0  # standard deviations: the content of the frames decides
 _LIKELIER = 2.0  # standard deviations: taken, where nothing but content is left to go by
+_DEFORMED = 0.2  # of the height of a peak: what deformation of a frame may cost
+_AGREE_BETTER = 0.02  # correlation: the frames agree better, deformations undone
 _EXCLUDED = 4.0  # standard deviations: hops are excluded
 _CHANCE = 1e-5  # of finding a peak as high between two frames that have nothing in common
 _STEADY = 0.9  # share of rows with known phase: rows are given
@@ -129,8 +131,19 @@ def find_start(frames: Frames, *, angles_deg: Floats | None = None, max_shift: f
     copies = make_copies(frames, angles, max_shift)
     pairs = _correlate(copies, plan_pairs(range(len(copies.numbers))))
     members, pairs = _members(copies, pairs)
-    offsets, hop = _choose(copies, pairs, members, upright=not angles.any())
-    return _finish(frames, copies, angles, members, offsets, hop)
+    best: Start | None = None
+    for offsets, hop in _choose(copies, pairs, members, upright=not angles.any()):
+        start = _finish(frames, copies, angles, members, offsets, hop)
+        if best is None or _agreement(start) > _agreement(best) + _AGREE_BETTER:
+            best = start
+    if best is None:
+        raise DataError("the series has no frame that can be placed")
+    return best
+
+
+def _agreement(start: Start) -> float:
+    used = [k for k, score in enumerate(start.scores) if np.isfinite(score) and k not in start.strangers]
+    return float(start.scores[used].mean())
 
 
 def _checked_angles(angles_deg: Floats | None, n: int) -> Floats:
@@ -226,29 +239,43 @@ def _largest(link: NDArray[np.bool_]) -> list[int]:
 
 def _choose(
     copies: Copies, pairs: list[PairPeaks], members: list[int], *, upright: bool
-) -> tuple[Floats, PriorCheck]:
-    """Return offsets of the members, px of the copies along the axes of the object, and the hop test."""
+) -> list[tuple[Floats, PriorCheck]]:
+    """Return offsets of the members, px of the copies along the axes of the object, and the hop test.
+
+    The first is what follows from the prior (drift, or the smallest shifts); the others, if any, follow
+    the content, and are to be taken when the frames then agree better.
+    """
     cell = None if copies.cell is None else copies.cell.scaled(1 / copies.block)
     network = build_network(pairs, members, cell, copies.frames[0].values.shape, copies.reach)
-    offsets = place_frames(network, len(members))
+    n = len(members)
+    offsets = place_frames(network, n)
     content = content_margin(network, offsets)
+    if content.margin >= _CLEAR or cell is None:
+        return [(offsets, _hop_check(copies, members, content, None))]
     drift = None
-    locked = bool(copies.present[members].all())
-    if content.margin < _CLEAR and cell is not None and copies.locks is not None and locked and upright:
+    if copies.locks is not None and copies.present[members].all() and upright:
         ramps = np.array([copies.locks[m].ramp for m in members]) / copies.block
         numbers = np.array([copies.numbers[m] for m in members])
         drift = follow_drift(offsets, ramps, numbers, cell)
-        if not np.isnan(drift.margin):
-            followed = least_squares(network, drift.offsets)
-            settled = settle(network, followed)
-            if np.abs(settled - followed).max() > network.near:
-                # a frame jumped: what the frames show says so, and then it is the surer guide everywhere
-                offsets, drift = settle(weigh_by_scatter(network, offsets, cell), offsets, _LIKELIER), None
-            else:
-                offsets = settled
-    if drift is None and cell is not None:
-        content = content_margin(weigh_by_scatter(network, offsets, cell), offsets)
-    return offsets, _hop_check(copies, members, content, drift)
+    if drift is not None and not np.isnan(drift.margin):
+        first = least_squares(network, drift.offsets)
+        settled = settle(network, first)
+        choices = [(first, _hop_check(copies, members, content, drift))]
+        if np.abs(settled - first).max() <= network.near:
+            return choices
+        # a frame jumped: what the frames show says so, and then it may be the surer guide everywhere
+        network = weigh_by_scatter(network, offsets, cell)
+        offsets = settle(network, offsets, _LIKELIER)
+    else:
+        first = place_frames(network, n, _DEFORMED)
+        network = weigh_by_scatter(network, offsets, cell)
+        check = _hop_check(
+            copies, members, content_margin(weigh_by_scatter(network, first, cell), first), None
+        )
+        choices = [(first, check)]
+    if np.abs((offsets - offsets[0]) - (first - first[0])).max() > network.near:
+        choices.append((offsets, _hop_check(copies, members, content_margin(network, offsets), None)))
+    return choices
 
 
 def _hop_check(copies: Copies, members: list[int], content: Content, drift: Drift | None) -> PriorCheck:

@@ -133,11 +133,11 @@ def _turned(frame: Frame, angle_deg: float) -> Frame:
 
 def _relative(locks: list[Lock]) -> tuple[Lock, ...]:
     """Subtract what all frames share: it belongs to the lattice, not to a frame."""
-    sure = [lock for lock in locks if lock.presence >= _PRESENT] or locks
+    sure = [lock for lock in locks if lock.presence >= _PRESENT and lock.wild <= _WILD] or locks
     rows, ramp = np.mean([lock.rows for lock in sure], axis=0), np.mean([lock.ramp for lock in sure], axis=0)
     out = []
     for lock in locks:
-        if lock.presence < _PRESENT:
+        if lock.presence < _PRESENT or lock.wild > _WILD:
             # nothing to straighten by
             out.append(Lock(np.zeros(2), lock.offset, np.zeros_like(rows), lock.presence, 0.0, lock.wild))
         else:

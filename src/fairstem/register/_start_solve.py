@@ -28,6 +28,8 @@ __all__ = [
 Floats = NDArray[np.float64]
 _EQUAL = 3.0  # standard deviations: peaks nearer in height are equal, and the smaller shift is taken
 _BETTER = 5.0  # standard deviations: a frame moves; of some hundred places the best is 3 by chance
+# of the height: less may come from deformation, which a small overlap shows less of, however little the noise
+_TELLING = 0.04
 _PASSES = 6
 _SURE = 99.0  # standard deviations: said where there is no other place at all
 
@@ -150,13 +152,17 @@ def _support(network, field, offsets, group, steps, gain, variance, known):  # t
             known[s] += 1
 
 
-def _gain(network: Network, offsets: Floats, group: NDArray[np.bool_], steps: Floats) -> Floats:
-    """Return by how many standard deviations more of the correlation each step has than no step."""
+def _gain(
+    network: Network, offsets: Floats, group: NDArray[np.bool_], steps: Floats
+) -> tuple[Floats, Floats]:
+    """Return how much more correlation each step has than no step: standard deviations, and mean height."""
     gain, variance, known = np.zeros(len(steps)), np.zeros(len(steps)), np.zeros(len(steps))
     table = (network.ends, network.start, network.move, network.height, network.error, network.near)
     _support(table, network.field, offsets, group, steps, gain, variance, known)
     # one pair of many that is left says little
-    return np.where(known >= 0.5 * known[0], gain / np.sqrt(np.maximum(variance, 1e-12)), -np.inf)
+    enough = known >= 0.5 * known[0]
+    height = gain / np.maximum(known, 1)
+    return np.where(enough, gain / np.sqrt(np.maximum(variance, 1e-12)), -np.inf), height
 
 
 def _steps(network: Network, offsets: Floats, group: NDArray[np.bool_], most: int = 24) -> Floats:
@@ -169,9 +175,9 @@ def _steps(network: Network, offsets: Floats, group: NDArray[np.bool_], most: in
     return np.concatenate(steps)
 
 
-def place_frames(network: Network, n: int) -> Floats:
+def place_frames(network: Network, n: int, telling: float = _TELLING) -> Floats:
     """Return offsets (n, 2) px: a tree of the clearest pairs, then each frame to where most pairs want it."""
-    choice = [_preferred(network, p) for p in range(len(network.ends))]
+    choice = [_preferred(network, p, telling) for p in range(len(network.ends))]
     clear = [network.height[c] / network.error[c] for c in choice]
     offsets, placed = np.zeros((n, 2)), {0}
     while len(placed) < n:
@@ -245,11 +251,11 @@ def _groups(n: int) -> list[NDArray[np.bool_]]:
     return single + [number >= k for k in range(2, n - 1)]
 
 
-def _preferred(network: Network, pair: int) -> int:
+def _preferred(network: Network, pair: int, telling: float) -> int:
     """Return the smallest shift among the peaks that are as high as the highest."""
     at = network.peaks(pair)
     height, error = network.height[at], network.error[at]
-    equal = height >= height[0] - _EQUAL * np.hypot(error, error[0])
+    equal = height >= height[0] - np.maximum(_EQUAL * np.hypot(error, error[0]), telling * height[0])
     length = np.hypot(*network.move[at].T)
     return int(at.start + np.argmin(np.where(equal, length, np.inf)))
 
@@ -257,7 +263,8 @@ def _preferred(network: Network, pair: int) -> int:
 def _best_step(network: Network, offsets: Floats, group: NDArray[np.bool_], better: float) -> Floats | None:
     """Return the step of a group to where significantly more pairs agree, None when it lies well."""
     steps = _steps(network, offsets, group)
-    gain = _gain(network, offsets, group, steps)
+    gain, height = _gain(network, offsets, group, steps)
+    gain[height < _TELLING * network.height.max()] = -np.inf
     best = int(np.argmax(gain))
     return steps[best] if gain[best] > better else None
 
@@ -314,7 +321,7 @@ def content_margin(network: Network, offsets: Floats) -> Content:
         steps = _steps(network, offsets, group)
         steps = steps[np.hypot(*steps.T) > 2 * network.near]
         steps = np.concatenate([np.zeros((1, 2)), steps])
-        margin = -float(_gain(network, offsets, group, steps)[1:].max(initial=-_SURE))
+        margin = -float(_gain(network, offsets, group, steps)[0][1:].max(initial=-_SURE))
         if margin < least:
             least, weakest = margin, int(np.flatnonzero(group)[0])
     return Content(float(least), weakest)
