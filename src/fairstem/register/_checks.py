@@ -17,8 +17,7 @@ from fairstem.register._unchanged import FALSE_ALARM, check_residual, check_unch
 __all__ = ["check_floor", "check_independent", "check_residual", "check_row_wise", "check_unchanged"]
 
 Floats = NDArray[np.float64]
-_ROWS_APART = (4, 12)  # rows whose errors are independent, but which a slow field moves alike
-_BLOCK = 32  # rows over which products are summed before their scatter is taken
+_WINDOW_ROWS = (16, 64)  # long beside a unit cell, whose columns pull parts of rows to and fro
 _PERMUTATIONS = 999
 
 
@@ -49,8 +48,9 @@ def check_row_wise(
     Returns
     -------
     PriorCheck
-        rms deviation px, from products of rows 4 to 12 apart, whose noise is independent: it is not
-        biased by the noise, nor by errors of `variance`. Of the two axes, the one closer to failing.
+        rms deviation px, from products of the deviations in windows of rows next to each other, whose
+        noise is independent: it is not biased by the noise, nor by errors of `variance`. Of the two axes,
+        the one closer to failing.
 
     Raises
     ------
@@ -59,7 +59,8 @@ def check_row_wise(
 
     Notes
     -----
-    Threshold: ``sqrt(tolerance² + z * standard error)``, the error from the scatter of blocks of 32 rows.
+    Threshold: ``sqrt(tolerance² + z * standard error)``, the error from the scatter of frames and windows.
+    A window is a quarter of the frame long, 16 to 64 rows; fields that change faster are not seen.
     Cost: ``O(frames * rows * segments)``.
 
     Examples
@@ -150,8 +151,9 @@ def check_independent(rows: ArrayLike, *, false_alarm: float = FALSE_ALARM, seed
         flat = flat - flat.mean(axis=0)
         gram = flat @ flat.T
         rng = np.random.default_rng(seed)
-        orders = [np.arange(count), *(rng.permutation(count) for _ in range(_PERMUTATIONS))]
-        next_one = np.array([gram[o[:-1], o[1:]].mean() for o in orders]) / (np.trace(gram) / count)
+        shuffled = rng.permuted(np.tile(np.arange(count), (_PERMUTATIONS, 1)), axis=1)
+        orders = np.vstack([np.arange(count), shuffled])
+        next_one = gram[orders[:, :-1], orders[:, 1:]].mean(axis=1) / (np.trace(gram) / count)
         # the mean that was removed makes frames anticorrelated by 1 / (frames - 1)
         next_one += 1 / (count - 1)
         correlation, limit = float(next_one[0]), float(np.quantile(next_one[1:], 1 - false_alarm))
@@ -215,27 +217,21 @@ def check_floor(floor: Floor, counting_px: float, width_px: float = 2.0) -> Prio
 
 
 def _slow_part(off: Floats, weight: Floats) -> tuple[float, float]:
-    """Return mean square that rows near each other share (k, y, s), and its standard error."""
+    """Return the mean square that rows near each other share (k, y, s), and its standard error."""
     ny = off.shape[1]
-    sums, norms = [], []
-    for start in range(0, ny, _BLOCK):
-        top, base = np.zeros(off.shape[::2]), np.zeros(off.shape[::2])
-        for apart in range(_ROWS_APART[0], _ROWS_APART[1] + 1):
-            one = slice(start, min(start + _BLOCK, ny - apart))
-            if one.stop <= one.start:
-                continue
-            two = slice(one.start + apart, one.stop + apart)
-            both = weight[:, one] * weight[:, two]
-            top += (both * off[:, one] * off[:, two]).sum(axis=1)
-            base += both.sum(axis=1)
-        # the segments of a row are tied by its mean: one number a frame and block
-        sums.append(top.sum(axis=1))
-        norms.append(base.sum(axis=1))
-    top, base = np.concatenate(sums), np.concatenate(norms)
-    known = base > 0
-    if known.sum() < 3:
+    length = int(np.clip(ny // 4, _WINDOW_ROWS[0], _WINDOW_ROWS[1]))
+    taper = np.hanning(length + 2)[1:-1]
+    starts = np.arange(0, ny - length + 1, max(length // 2, 1))
+    known = np.stack([np.einsum("t,kts->ks", taper, weight[:, a : a + length]) for a in starts])
+    sums = np.stack([np.einsum("t,kts->ks", taper, (weight * off)[:, a : a + length]) for a in starts])
+    # windows that do not overlap: their noise is independent; one number a frame and pair of windows,
+    # since the segments of a row are tied by its mean
+    top = (sums[:-2] * sums[2:]).sum(axis=2).ravel()
+    base = (known[:-2] * known[2:]).sum(axis=2).ravel()
+    top, base = top[base > 0], base[base > 0]
+    n = len(top)
+    if n < 3:
         return math.nan, math.nan
-    top, base = top[known], base[known]
-    mean, n = float(top.sum() / base.sum()), len(top)
+    mean = float(top.sum() / base.sum())
     error = math.sqrt(((top - mean * base) ** 2).sum() * n / (n - 1)) / base.sum()
     return mean, float(error)

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 FALSE_ALARM = 0.01  # of each check, when its assumption is true
 _SCALES_PX = (2.5, 8.0)  # sigma: one atom column, and a region of several
+_REFITS = 4  # of the level, changes left out
 _EDGE_OF_REGION = 3.0  # standard deviations at which a significant region ends
 
 
@@ -37,7 +38,9 @@ def check_unchanged(
     samples
         ``(y, x)`` number of frames behind each pixel; pixels with fewer than 2 are left out.
     counts
-        ``(y, x)`` expected electrons a frame and pixel; few electrons scatter more, and rarely by much.
+        ``(y, x)`` expected electrons a frame and pixel; the parameter that matters. Few electrons scatter
+        more, and rarely by much; and where the counts are steep, what is left of the displacement adds to
+        the residuals in the same proportion everywhere, which is no change of the object.
     false_alarm
         Probability that an unchanged object fails.
 
@@ -76,14 +79,14 @@ def check_unchanged(
     (False, True, False)
     """
     values, weight = _checked_map(chi2, samples)
-    rarity = np.zeros_like(values) if counts is None else 1 / np.maximum(np.asarray(counts, float), 0.02)
-    if rarity.shape != values.shape:
-        raise DataError(f"counts have shape {rarity.shape}, chi2 {values.shape}", needed="equal shapes")
+    electrons = None if counts is None else np.maximum(np.asarray(counts, dtype=np.float64), 0.02)
+    if electrons is not None and electrons.shape != values.shape:
+        raise DataError(f"counts have shape {electrons.shape}, chi2 {values.shape}", needed="equal shapes")
     changed, largest, threshold = np.zeros(values.shape, dtype=bool), math.nan, math.nan
     if (weight > 0).sum() >= 64:
         largest, margin, threshold = -math.inf, -math.inf, 0.0
         for sigma in _SCALES_PX:
-            z = _excess(values, weight, rarity, sigma)
+            z = _excess(values, weight, electrons, sigma)
             limit = _largest_by_chance((weight > 0).sum(), sigma, false_alarm / len(_SCALES_PX))
             top = float(z.max())
             if top > limit:
@@ -173,13 +176,13 @@ def _local_mean(values: Floats, weight: Floats, sigma: float) -> tuple[Floats, F
     return gaussian_filter(weight * values, sigma, mode="constant") / np.maximum(total, 1e-12), total
 
 
-def _excess(values: Floats, weight: Floats, rarity: Floats, sigma: float) -> Floats:
-    """Return the excess of the local mean over the level of the map, in standard deviations.
+def _excess(values: Floats, weight: Floats, counts: Floats | None, sigma: float) -> Floats:
+    """Return the excess of the local mean over its expectation, in standard deviations.
 
-    `rarity` is 1 over the expected counts. A squared Poisson residual has the cumulants
-    1, 2 + 1/count, 8 + 22/count + 1/count².
+    A squared Poisson residual has the cumulants 1, 2 + 1/count, 8 + 22/count + 1/count².
     """
     mean, total = _local_mean(values, weight, sigma)
+    rarity = np.zeros_like(values) if counts is None else 1 / counts
     # variance and third cumulant of sum(w x) / sum(w), with the Gaussian's square and cube as weights
     second = gaussian_filter(weight * (2 + rarity), sigma / math.sqrt(2), mode="constant")
     third = gaussian_filter(weight * (8 + 22 * rarity + rarity**2), sigma / math.sqrt(3), mode="constant")
@@ -187,7 +190,9 @@ def _excess(values: Floats, weight: Floats, rarity: Floats, sigma: float) -> Flo
     variance = np.maximum(second / (4 * math.pi * sigma**2 * total**2), 1e-12)
     skewness = third / (12 * math.pi**2 * sigma**4 * total**3) / variance**1.5
     inside = weight > 0
-    level = max(float(np.median(mean[inside])), 1e-12)
+    level = _level(
+        mean, inside, None if counts is None else _local_mean(_steepness(counts), weight, sigma)[0]
+    )
     # Wilson and Hilferty: the cube root of a gamma variable is nearly normal
     root = 2 / np.maximum(skewness, 1e-6)
     z = (
@@ -198,6 +203,29 @@ def _excess(values: Floats, weight: Floats, rarity: Floats, sigma: float) -> Flo
     middle = float(np.median(z[inside]))
     low = float(np.quantile(z[inside], norm.cdf(-1)))
     return np.where(inside, (z - middle) / max(middle - low, 1.0), 0.0)
+
+
+def _steepness(counts: Floats) -> Floats:
+    """Return what a displacement of 1 px adds to the squared residual over its variance."""
+    return np.asarray(sum(np.square(g) for g in np.gradient(gaussian_filter(counts, 1.0))) / counts)
+
+
+def _level(mean: Floats, inside: Bools, steep: Floats | None) -> Floats:
+    """Return the expected local mean: constant, plus what displacement leaves where counts are steep."""
+    constant = np.full(mean.shape, max(float(np.median(mean[inside])), 1e-12))
+    if steep is None or not steep[inside].any():
+        return constant
+    x, y = steep[inside], mean[inside]
+    keep = np.ones(len(y), dtype=bool)
+    base, slope = float(constant.flat[0]), 0.0
+    for _ in range(_REFITS):
+        slope, base = (float(c) for c in np.polyfit(x[keep], y[keep], 1))
+        rest = y - base - slope * x
+        # a change is an excess: it must not pull the level up
+        keep = rest <= 2 * 1.4826 * np.median(np.abs(rest))
+    if slope <= 0 or base <= 0:
+        return constant
+    return base + slope * steep
 
 
 def _largest_by_chance(area_px: int, sigma: float, false_alarm: float) -> float:
