@@ -1,3 +1,4 @@
+from ._bond_changes import bond_changes as bond_changes
 from ._bonds import bond_spread as bond_spread
 from ._bonds import bonds as bonds
 from ._calibration import ScanCalibration as ScanCalibration
@@ -12,11 +13,15 @@ from ._noise import NoiseModel as NoiseModel
 from ._noise import estimate_noise as estimate_noise
 from ._refine import refine as refine
 from ._sublattices import sublattices as sublattices
+from ._support import Support as Support
+from ._support import support as support
 
 __all__ = [
     "Lattice",
     "NoiseModel",
     "ScanCalibration",
+    "Support",
+    "bond_changes",
     "bond_spread",
     "bonds",
     "displacement",
@@ -28,4 +33,5 @@ __all__ = [
     "refine",
     "strain",
     "sublattices",
+    "support",
 ]

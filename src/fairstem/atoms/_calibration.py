@@ -12,7 +12,7 @@ from fairstem.errors import CalibrationError
 
 from ._latticefit import propagate
 
-__all__ = ["ScanCalibration", "calibrate_scan"]
+__all__ = ["ScanCalibration", "calibrate_scan", "known_cell"]
 
 Float = NDArray[np.float64]
 
@@ -76,14 +76,8 @@ def calibrate_scan(
     >>> round(note.x_percent, 2), round(note.y_percent, 2)
     (-0.13, 2.43)
     """
-    values = np.atleast_1d(np.asarray(reference, dtype=float))
-    if values.ndim != 1 or len(values) not in (1, 2, 3) or not np.all(np.isfinite(values) & (values > 0)):
-        raise CalibrationError(
-            f"reference is {reference!r}",
-            needed="a lattice parameter in nm, (a, b) or (a, b, angle in degrees)",
-        )
-    expected = (float(values[0]), float(values[1] if len(values) > 1 else values[0]))
-    angle = float(values[2]) if len(values) == 3 else _assumed_angle(cell_nm) if len(values) == 1 else None
+    a, b, angle = _expected(cell_nm, reference)
+    expected = a, b
 
     def mean(flat: Float) -> Float:
         lengths = np.linalg.norm(flat.reshape(2, 2), axis=1)
@@ -109,6 +103,45 @@ def calibrate_scan(
         float(along[1]),
         float(sd[1]),
     )
+
+
+def _expected(cell: Float, reference: float | tuple[float, ...]) -> tuple[float, float, float | None]:
+    """Return a, b and the angle in degrees; None where neither given nor near one that lattices have."""
+    values = np.atleast_1d(np.asarray(reference, dtype=float))
+    if values.ndim != 1 or len(values) not in (1, 2, 3) or not np.all(np.isfinite(values) & (values > 0)):
+        raise CalibrationError(
+            f"reference is {reference!r}",
+            needed="a lattice parameter in nm, (a, b) or (a, b, angle in degrees)",
+        )
+    a, b = float(values[0]), float(values[1] if len(values) > 1 else values[0])
+    return a, b, float(values[2]) if len(values) == 3 else _assumed_angle(cell) if len(values) == 1 else None
+
+
+def known_cell(cell: Float, reference: float | tuple[float, ...]) -> tuple[float, float, float]:
+    """Return a, b (nm) and the angle between them (degrees) that `reference` says `cell` has.
+
+    Parameters
+    ----------
+    cell
+        (2, 2): rows a and b as measured, to choose a right or a hexagonal angle by.
+    reference
+        As in `calibrate_scan`.
+
+    Raises
+    ------
+    CalibrationError
+        `reference` is not positive, has the wrong length, or leaves the angle open.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> known_cell(np.array([[0, 0.39], [0.40, 0]]), 0.3905)
+    (0.3905, 0.3905, 90.0)
+    """
+    a, b, angle = _expected(cell, reference)
+    if angle is None or not 0 < angle < 180:
+        raise CalibrationError(f"reference is {reference!r}", needed="(a, b, angle in degrees)")
+    return a, b, angle
 
 
 def _assumed_angle(cell: Float) -> float | None:
