@@ -44,7 +44,7 @@ def measured_rows(seed, frames=10, ny=128):
 @pytest.mark.parametrize("peak", [3.0, 30.0])
 def test_an_unchanged_object_passes(peak):
     verdicts, levels = [], []
-    for seed in range(30):
+    for seed in range(20):
         chi2, counts = residual_map(peak, seed)
         check, changed = check_unchanged(chi2, np.full(chi2.shape, 10), counts=counts)
         verdicts.append(check.holds)
@@ -74,7 +74,7 @@ def test_a_column_that_moved_is_found_where_it_was():
 
 def test_displacement_that_is_left_is_no_change_of_the_object():
     verdicts = []
-    for seed in range(12):
+    for seed in range(10):
         rng = np.random.default_rng(seed)
         y, x = np.mgrid[:96, :96]
 
@@ -84,7 +84,7 @@ def test_displacement_that_is_left_is_no_change_of_the_object():
         left = rng.normal(0, 0.25, (10, 96, 1))
         chi2 = np.mean([(rng.poisson(lattice(u)) - lattice(0)) ** 2 / lattice(0) for u in left], axis=0)
         verdicts.append(check_unchanged(chi2, np.full(chi2.shape, 10), counts=lattice(0))[0].holds)
-    assert passing(verdicts) >= 11 / 12
+    assert passing(verdicts) >= 0.9
 
 
 def test_wrong_noise_everywhere_is_another_check():
@@ -186,7 +186,7 @@ def registered(seed, error=0.0, **options):
 @pytest.mark.parametrize("peak", [3.0, 30.0])
 def test_the_true_displacement_keeps_the_width(peak):
     ratios, verdicts = [], []
-    for seed in range(3):
+    for seed in range(2):
         frames, motion, averaged = registered(seed, peak=peak)
         check, sharpness = check_sharpness(averaged.image, averaged.samples, frames, motion)
         ratios.append(sharpness.ratio)
