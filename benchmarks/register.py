@@ -10,7 +10,18 @@ from typing import Any
 
 from . import series
 from .harness import worker
-from .series import ANGLES, DENSE, LATTICE, ORACLE, QUANTEM, RIGID, ROWWISE, Scores
+from .series import (
+    ANGLES,
+    DENSE,
+    DENSE_TOLD,
+    LATTICE,
+    ORACLE,
+    QUANTEM,
+    RIGID,
+    ROWWISE,
+    ROWWISE_TOLD,
+    Scores,
+)
 from .tables import Table, verdict
 
 TITLE = "Registration of a series"
@@ -32,13 +43,14 @@ JUDGED = (
     "seconds are those of the registration, one thread. "
 )
 PEERS = (
-    "The peers get frames in units of their noise, smoothed; translations without hops to start from; two "
-    "rounds to an average of all frames, the mean displacement taken off. Their settings are the best of those tried "
-    "on seed 0 and stand in the workers; two of their processes run at a time. "
+    "The peers get frames in units of their noise, smoothed; translations to start from, sought no farther than the "
+    "frames lie apart; two rounds to an average of all frames, the mean displacement taken off. Their settings are "
+    "the best of those tried on seed 0, which the workers list; two of their processes run at a time. "
 )
 STATED = (
     "matchSeries needs a binary that no Python package index has, so it isn't measured here; on P1 it was stated "
-    "before with 0.305 px in 86 s (its defaults) and 0.22 px in 59 s (best of 5 settings). quantem is for scans in several directions, and measured there."
+    "before with 0.305 px in 86 s (its defaults) and 0.22 px in 59 s (best of 5 settings). quantem is "
+    "for scans in several directions, and measured there."
 )
 COLUMNS = {
     "peak": "peak counts",
@@ -207,7 +219,7 @@ def other_distortions(folder: Path) -> Table:
     )
     table = Table("Distortion that isn't row-wise", about, dict(COLUMNS))
     given = series.make(folder, "dense", 30.0, range(OTHER_SEEDS))
-    ours = [(method, given) for method in (DENSE, ROWWISE, RIGID, ORACLE)]
+    ours = [(method, given) for method in (DENSE, DENSE_TOLD, ROWWISE, ROWWISE_TOLD, RIGID, ORACLE)]
     scores = series.compare(ours, [(peer, given) for peer in series.dense_peers("field")])
     show(table, 30.0, scores, DENSE.label)
     peers = [scores[peer.label] for peer in series.dense_peers("rows") if peer.label in scores]

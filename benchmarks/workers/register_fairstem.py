@@ -1,7 +1,8 @@
 """Worker: fairstem.register.align. Arguments: HOW IN.npz OUT.npz [IN.npz OUT.npz ...].
 
-HOW is a model ("rowwise", "dense", "rigid"), "angles" (the default with the scans' angles), "lattice" (the default,
-then the lattice pass) or "truth": the displacement that was simulated, inverted, the best that anything can do.
+HOW is a model ("rowwise", "dense", "rigid"), with "+reach" told how far frames may lie apart; "angles" (the default
+with the scans' angles); "lattice" (the default, then the lattice pass); or "truth": the displacement that was
+simulated, inverted, the best that anything can do.
 """
 
 import sys
@@ -45,12 +46,14 @@ def truth(data):
     return np.stack(found)
 
 
-def align(frames, angles, how):
-    """Return displacement, average, floor in px (NaN where there is none), what the lattice pass says."""
+def align(data, how):
+    """Return displacement, average, floor in px (NaN where there is none)."""
     from fairstem import register
 
-    given = {"angles": list(angles)} if how == "angles" else OPTIONS[how]
-    found = register.align(frames, **given)
+    model, _, told = how.partition("+")
+    given = {"angles": list(data["angles"])} if how == "angles" else dict(OPTIONS[model])
+    given |= {"max_shift": float(data["reach"])} if told else {}
+    found = register.align(data["frames"], **given)
     return np.asarray(found.displacement), np.asarray(found.average), float(found.floor_px)
 
 
@@ -58,16 +61,15 @@ def main(how, *pairs):
     """Register each series; the first one also once before, so that nothing is compiled while it is timed."""
     warnings.simplefilter("ignore")
     for number, (given, wanted) in enumerate(zip(pairs[::2], pairs[1::2], strict=True)):
-        data = np.load(given)
-        frames, angles = data["frames"], data["angles"]
+        data = dict(np.load(given))
         if how == "truth":
             moved = truth(data)
-            shown, floor, cpu = common.average(frames, moved), np.nan, 0.0
+            shown, floor, cpu = common.average(data["frames"], moved), np.nan, 0.0
         else:
             if number == 0:
-                align(frames, angles, how)
+                align(data, how)
             began = time.process_time()
-            moved, shown, floor = align(frames, angles, how)
+            moved, shown, floor = align(data, how)
             cpu = time.process_time() - began
         out = {"displacement": moved.astype(np.float32), "average": shown, "cpu_s": cpu}
         np.savez(wanted, floor_px=floor, **out)
