@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstem.register._checks import check_row_wise
 from fairstem.register._floor import Floor, common_mode_floor
 from fairstem.register._floor_dense import dense_floor
 from fairstem.register._frames import Frames
@@ -17,6 +16,7 @@ from fairstem.register._measure import NoiseLaw, Segments, compare, fit_noise_la
 from fairstem.register._motion import DenseMotion, Motion, RowMotion
 from fairstem.register._reference import Pool, canvas_of
 from fairstem.register._rowwise import Rows, register_rows
+from fairstem.register._slow import BENT_PX, bending
 from fairstem.register._start import Start
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _rowwise(
 ) -> Solved:
     begin = RowMotion(start.displacement(frames.shape[0]), frames.shape, angles_deg)
     rows = register_rows(frames, begin, used, slow=slow is True, reference=reference)
-    if slow == "auto" and check_row_wise(*_deviations(rows, used)).holds is False:
+    if slow == "auto" and bending(rows.segments, used, frames.shape) > BENT_PX:
         rows = register_rows(
             frames, rows.motion, used, slow=True, reference=reference, label="rows and a slow field"
         )
@@ -123,11 +123,6 @@ def _rowwise(
         rows.variance,
         found,
     )
-
-
-def _deviations(rows: Rows, used: Sequence[int]) -> tuple[Floats, Floats]:
-    parts = [s.segment_shifts() for k in used if (s := rows.segments[k]) is not None]
-    return np.stack([p[0] for p in parts]), np.stack([p[1] for p in parts])
 
 
 def _rigid(

@@ -25,7 +25,6 @@ __all__ = ["Rows", "register_rows"]
 
 Floats = NDArray[np.float64]
 _FEWEST_ROUNDS, _MOST_ROUNDS = 4, 10
-_STEPS = 2  # linearisations of a row against the same reference
 _LOST = 4.0  # standard deviations from where its neighbours and the jitter put it: a row that lost its way
 _MOST_LOST = 0.03  # of the rows; when there are more, it is the prior that is wrong
 _STILL = 0.1  # rounds end when the median row moves less than this fraction of its error
@@ -193,21 +192,15 @@ class _Run:
         )
 
     def _fit(self, k: int, frame: Frame, apart: bool) -> Floats:
-        """Return the rows (2, y) of frame `k` after a few steps against the others."""
-        others = self.pool.without(k, frame, self.motion.forward(k), whole_group=apart)
-        reference = others.reference()
+        """Return the rows (2, y) of frame `k` after a Gauss-Newton step against the others."""
         motion = self.motion
-        for _ in range(_STEPS):
-            at = self.pool.canvas.positions(motion.forward(k))
-            segments = compare(frame, at, reference, self.law, gain=self.gain, angle_deg=motion.angles_deg[k])
-            step, variance = segments.shifts()
-            self.measured[k] = motion.rows[k] + step
-            self.measured_variance[k] = variance
-            rows = motion.rows.copy()
-            rows[k] = self._smoothed(k)
-            motion = replace(motion, rows=rows)
+        others = self.pool.without(k, frame, motion.forward(k), whole_group=apart)
+        at, angle = self.pool.canvas.positions(motion.forward(k)), float(motion.angles_deg[k])
+        segments = compare(frame, at, others.reference(), self.law, gain=self.gain, angle_deg=angle)
+        step, self.measured_variance[k] = segments.shifts()
+        self.measured[k] = motion.rows[k] + step
         self.segments[k] = segments
-        return motion.rows[k]
+        return self._smoothed(k)
 
     def _smoothed(self, k: int) -> Floats:
         out = np.empty_like(self.measured[k])
@@ -229,6 +222,7 @@ class _Run:
         centred = centre_rows(rows, self.motion.angles_deg, self.used, reference, bend=not self.turned)
         motion = replace(self.motion, rows=centred)
         pool = self._pooled(motion)
+        law = fit_noise_law(self.frames, motion, pool, self.used)
         return Rows(
             motion,
             self.variance,
@@ -236,7 +230,7 @@ class _Run:
             self.measured_variance,
             tuple(self.segments),
             self.priors,
-            self.law,
+            law,
             pool,
             rounds,
             self.slow,

@@ -15,15 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from fairstem.register._measure import Segments
-from fairstem.register._motion import spline_basis
+from fairstem.register._measure import Segments, segments_of
+from fairstem.register._motion import evaluate_grid, spline_basis
 
-__all__ = ["SlowFit", "fit_slow", "grid_for"]
+__all__ = ["BENT_PX", "SlowFit", "bending", "fit_slow", "grid_for"]
 
 Floats = NDArray[np.float64]
 _PX_A_KNOT = 32
 _MOST_SPANS = 16  # a side: the equations are solved as a whole
 _STIFFNESS = np.geomspace(1e-6, 1e4, 21)  # candidates for the variance of the curvature, px²
+_LEAST_GAIN = 10.0  # of the log-likelihood, for a field to count: odds of e¹⁰
+BENT_PX = 0.02  # rms of a slow field from which on it is worth its while
 _RIDGE = 1e-4  # of the penalty: keeps planes, which have no curvature, from being free
 
 
@@ -91,6 +93,16 @@ def fit_slow(segments: Sequence[Segments | None], used: Sequence[int], present: 
     # what all frames share is a gauge
     out[list(used)] -= out[list(used)].mean(axis=0)
     return SlowFit(out, (found[0], found[1]), total)
+
+
+def bending(segments: Sequence[Segments | None], used: Sequence[int], shape: tuple[int, int]) -> float:
+    """Return the rms in px of the slow field that the parts of the rows ask for; 0 when they ask for none."""
+    grid = grid_for(shape, segments_of(shape[1]))
+    found = fit_slow(segments, used, np.zeros((len(segments), 2, *grid)))
+    if found.gain < _LEAST_GAIN:
+        return 0.0
+    fields = [evaluate_grid(found.coefficients[k], shape) for k in used]
+    return float(np.sqrt(np.mean([np.mean(f**2) for f in fields])))
 
 
 def _equations(
