@@ -56,7 +56,10 @@ def test_two_views_of_one_object_differ_by_counting_noise(rows):
         difference = measure_difference(first, second, 5.0 if rows else 12.0, rows=rows)
         good = difference.good
         ratios.append(np.mean(difference.shift[:, good] ** 2) / np.mean(difference.variance[:, good]))
-    assert np.sqrt(np.mean(ratios)) == pytest.approx(1, abs=0.2)
+    # the affine map takes its share of the windows
+    windows = 128 / (2 * math.sqrt(math.pi) * 5) if rows else (128 / (2 * math.sqrt(math.pi) * 12)) ** 2
+    left = 1 - (2 if rows else 3) / windows
+    assert np.sqrt(np.mean(ratios) / left) == pytest.approx(1, abs=0.2)
 
 
 def test_shift_and_strain_do_not_count():

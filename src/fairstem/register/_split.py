@@ -180,13 +180,15 @@ def _judge(
     y, x = (math.sqrt(float(v)) for v in (left**2).mean(axis=1))
     counting2 = float(difference.variance[:, good].mean())
     floor2, modes = _floor_of_window([a.floor for a in halves], window, difference.shift.shape[1])
-    expected = math.sqrt(floor2 + counting2)
     rms = math.hypot(y, x) / math.sqrt(2)
     # counting noise has one degree of freedom a window and axis
     ny, nx = difference.shift.shape[1:]
     windows = 2 * max(ny / (2 * math.sqrt(math.pi) * window), 1)
     if not difference.rows:
         windows *= max(nx / (2 * math.sqrt(math.pi) * window), 1)
+    # the affine map took 2 or 3 of them on each axis
+    counting2 *= max(1 - (2 if difference.rows else 3) / (windows / 2), 0.2)
+    expected = math.sqrt(floor2 + counting2)
     freedom = max((floor2 + counting2) ** 2 / (floor2**2 / modes + counting2**2 / windows), 1.0)
     frames = sum(len(a.used) for a in halves)
     limit = math.sqrt(float(f_distribution.isf(false_alarm, freedom, max(freedom * (frames - 2), 2.0))))
