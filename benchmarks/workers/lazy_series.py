@@ -33,7 +33,7 @@ def make(path, side, frames, channels):
         data = file.create_dataset("series", (frames, *shape), "uint16", chunks=(1, *shape))
         if channels:
             cube = (frames, *shape, CHANNELS)
-            spectra = file.create_dataset("spectra", cube, "uint16", chunks=(1, 64, side, CHANNELS))
+            spectra = file.create_dataset("spectra", cube, "uint16", chunks=(1, *shape, 16))
         for k in range(frames):
             u = np.broadcast_to(rows[k][:, :, None], (2, *shape))
             clean = simulate.render_columns(
@@ -41,7 +41,11 @@ def make(path, side, frames, channels):
             )
             data[k] = rng.poisson(clean)
             if channels:
-                spectra[k] = rng.poisson(0.05 * clean[..., None] * spectrum)
+                inner = np.zeros(shape)
+                inner[side // 8 : -side // 8, side // 8 : -side // 8] = (
+                    0.05  # counts that no shift takes out of view
+                )
+                spectra[k] = rng.poisson((inner * clean)[..., None] * spectrum)
 
 
 def error(displacement, rows):
