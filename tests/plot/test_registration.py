@@ -91,6 +91,17 @@ def test_the_part_lies_inside_images_of_any_size(shape):
     assert x + side <= shape[1]
 
 
+def test_atoms_are_shown_rather_than_the_edge_of_the_support():
+    y, x = np.mgrid[:200, :200]
+    image = rng().normal(100, 2, (200, 200)) + np.where(y > 120, 60.0, 0.0) + 0.5 * x
+    atoms = [(40, 50), (48, 66), (60, 44), (66, 72)]
+    for row, column in atoms:
+        image += 40 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 8)
+    top, left, side = fp.contrast_part(image, 48)
+    seen = sum(top <= row < top + side and left <= column < left + side for row, column in atoms)
+    assert seen >= 2
+
+
 def test_the_chi2_map_outlines_what_changed_and_nothing_else():
     chi2 = rng().chisquare(9, (128, 128)) / 9
     quiet = fp.chi2_map(chi2, pixel_size_nm=0.02)

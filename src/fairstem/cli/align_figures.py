@@ -171,7 +171,7 @@ def changed(registered: Registered) -> Picture:
     else:
         said = "No region stands out: the object did not change as far as the noise lets see"
     return Picture(
-        _png(drawn.image, colours=256),
+        _png(drawn.image),
         f"What the frames leave over after registration, against their noise. {said}.",
         f"Map of χ² per frame. {said}",
     )

@@ -63,8 +63,8 @@ SERIES = (
     SeriesSample(
         "pt-series",
         "Single Pt atoms, three frames of one area",
-        "Frames 047, 048 and 051 were recorded one after the other; the specimen drifted, and atoms on the "
-        "support may have moved. Where the frames differ by more than noise, the map of changes says so.",
+        "Between the frames the specimen drifted, and atoms on the support may have moved by themselves. Where "
+        "the frames differ by more than noise, the map of changes says so.",
         phantom="single-atoms",
         options={"seed": 4, "frames": 3, "shape": (256, 256), "distortion": "row"},
         files=tuple(f"{n}_HAADF_15nm_Sample_PtNC_21Oct20.tif" for n in ("047", "048", "051")),
@@ -194,9 +194,13 @@ def row_of(title: str, facts: Mapping[str, Any]) -> tuple[Any, ...]:
         return title, kind, *["–"] * (len(HEADS) - 2)
     unit, known = facts["unit"], facts["comparison"]
     used = f"{len(facts['frames_used'])} of {facts['frames']}"
-    sizes = [f"{significant(facts[key], 2)} {unit}" for key in ("within_frames", "row_error", "floor")]
+    sizes = [_size(facts[key], unit) for key in ("within_frames", "row_error", "floor")]
     agreed = f"{significant(known['error'], 2)} {unit}" if known else ""
     return title, kind, used, *sizes, agreed, f"{facts['seconds']:.1f}"
+
+
+def _size(value: float | None, unit: str) -> str:
+    return "–" if value is None or not np.isfinite(value) else f"{significant(value, 2)} {unit}"
 
 
 def line_of(facts: Mapping[str, Any]) -> str:

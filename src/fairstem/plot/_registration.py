@@ -136,7 +136,7 @@ def before_after(
 
 
 def contrast_part(image: ArrayLike, size: int = 96) -> tuple[int, int, int]:
-    """Return the part of an image with most contrast, where it is to be shown pixel by pixel.
+    """Return the part of an image with most to see: slopes in every direction, as atoms have.
 
     Parameters
     ----------
@@ -173,12 +173,13 @@ def contrast_part(image: ArrayLike, size: int = 96) -> tuple[int, int, int]:
         raise DataError(f"image of shape {image.shape}", needed="a 2-D array (y, x)")
     side = min(size, *image.shape)
     filled = np.nan_to_num(image, nan=float(np.nanmean(image)) if np.isfinite(image).any() else 0.0)
-    # contrast of objects, not of the counting noise
-    smooth = gaussian_filter(filled, 1.5)
-    variance = uniform_filter(smooth**2, side) - uniform_filter(smooth, side) ** 2
+    # slopes in every direction: counting noise has the same everywhere, ramps and straight edges only one
+    slope_y, slope_x = np.gradient(gaussian_filter(filled, 1.5))
+    yy, xx, yx = (uniform_filter(p, side) for p in (slope_y**2, slope_x**2, slope_y * slope_x))
+    detail = (yy + xx) / 2 - np.sqrt((yy - xx) ** 2 / 4 + yx**2)
     corner = [min(max((n - side) // 2, 0), n // 16) for n in image.shape]
     low = [c + side // 2 for c in corner]
-    inner = variance[low[0] : image.shape[0] - low[0] + 1, low[1] : image.shape[1] - low[1] + 1]
+    inner = detail[low[0] : image.shape[0] - low[0] + 1, low[1] : image.shape[1] - low[1] + 1]
     at = divmod(int(np.argmax(inner)), inner.shape[1]) if inner.size else (0, 0)
     top = [min(a + c, n - side) for a, c, n in zip(at, corner, image.shape, strict=True)]
     return top[0], top[1], side
