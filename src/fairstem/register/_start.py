@@ -33,8 +33,8 @@ __all__ = ["Start", "find_start"]
 Floats = NDArray[np.float64]
 _CLEAR = 5.0  # standard deviations: the content of the frames decides
 _LIKELIER = 2.0  # standard deviations: taken, where nothing but content is left to go by
-_DEFORMED = 0.2  # of the height of a peak: what deformation of a frame may cost
-_AGREE_BETTER = 0.02  # correlation: the frames agree better, deformations undone
+_DEFORMED = 0.5  # of the height of a peak: what deformation of a frame may cost
+_AGREE_BETTER = 1.03  # times: frames that agree only so much better may do so by their noise
 _EXCLUDED = 4.0  # standard deviations: hops are excluded
 _CHANCE = 1e-5  # of finding a peak as high between two frames that have nothing in common
 _STEADY = 0.9  # share of rows with known phase: rows are given
@@ -134,16 +134,23 @@ def find_start(frames: Frames, *, angles_deg: Floats | None = None, max_shift: f
     best: Start | None = None
     for offsets, hop in _choose(copies, pairs, members, upright=not angles.any()):
         start = _finish(frames, copies, angles, members, offsets, hop)
-        if best is None or _agreement(start) > _agreement(best) + _AGREE_BETTER:
+        if best is None or _agreement(start, frames.shape) > _AGREE_BETTER * _agreement(best, frames.shape):
             best = start
     if best is None:
         raise DataError("the series has no frame that can be placed")
     return best
 
 
-def _agreement(start: Start) -> float:
+def _agreement(start: Start, shape: tuple[int, int]) -> float:
+    """Return how well the frames agree: -log(1 - r²), over the area that a frame shares with the others.
+
+    The likelihood of a correlation grows with the area: small overlaps agree well by chance.
+    """
     used = [k for k, score in enumerate(start.scores) if np.isfinite(score) and k not in start.strangers]
-    return float(start.scores[used].mean())
+    offsets, score = start.offsets[used], np.clip(start.scores[used], 0.0, 0.999)
+    apart = np.abs(offsets[:, None] - offsets[None]) / np.array(shape)
+    shared = np.median(np.prod(np.clip(1 - apart, 0.0, 1.0), axis=2), axis=1)
+    return float(np.mean(-shared * np.log1p(-(score**2))))
 
 
 def _checked_angles(angles_deg: Floats | None, n: int) -> Floats:
@@ -267,7 +274,7 @@ def _choose(
         network = weigh_by_scatter(network, offsets, cell)
         offsets = settle(network, offsets, _LIKELIER)
     else:
-        first = place_frames(network, n, _DEFORMED)
+        first = place_frames(network, n, _DEFORMED, settled=False)
         network = weigh_by_scatter(network, offsets, cell)
         check = _hop_check(
             copies, members, content_margin(weigh_by_scatter(network, first, cell), first), None

@@ -175,8 +175,12 @@ def _steps(network: Network, offsets: Floats, group: NDArray[np.bool_], most: in
     return np.concatenate(steps)
 
 
-def place_frames(network: Network, n: int, telling: float = _TELLING) -> Floats:
-    """Return offsets (n, 2) px: a tree of the clearest pairs, then each frame to where most pairs want it."""
+def place_frames(network: Network, n: int, telling: float = _TELLING, *, settled: bool = True) -> Floats:
+    """Return offsets (n, 2) px: a tree of the clearest pairs, then each frame to where most pairs want it.
+
+    `telling` is the share of the height that a peak may lack to be equal to the highest; of equal peaks
+    the smallest shift is taken. Unless `settled`, frames stay where the tree puts them.
+    """
     choice = [_preferred(network, p, telling) for p in range(len(network.ends))]
     clear = [network.height[c] / network.error[c] for c in choice]
     offsets, placed = np.zeros((n, 2)), {0}
@@ -192,7 +196,7 @@ def place_frames(network: Network, n: int, telling: float = _TELLING) -> Floats:
         else:
             offsets[i] = offsets[j] - move
         placed |= {int(i), int(j)}
-    return settle(network, offsets)
+    return settle(network, offsets) if settled else least_squares(network, offsets)
 
 
 def settle(network: Network, offsets: Floats, better: float = _BETTER) -> Floats:
