@@ -60,11 +60,12 @@ $(VENV)/.stamp-docs: $(VENV)/.stamp-run
 	@.venv-peers/bin/python -m pip --disable-pip-version-check --quiet install --requirement benchmarks/peers.txt
 	@touch $@
 
-# The list is complete, so nothing else is taken; the second address is for the CPU build of torch
+# The list is complete, so nothing else is taken. An index without the CPU build of torch gets a second address
+PIP_PEERS = .venv-peers-register/bin/python -m pip --disable-pip-version-check --quiet install --no-deps
 .venv-peers-register/.stamp: benchmarks/peers-register.txt
 	@PYTHON="$(PYTHON)" sh .ci/venv.sh .venv-peers-register
-	@.venv-peers-register/bin/python -m pip --disable-pip-version-check --quiet install --no-deps \
-		--extra-index-url $(TORCH_CPU) --requirement benchmarks/peers-register.txt
+	@$(PIP_PEERS) --requirement benchmarks/peers-register.txt 2>/dev/null \
+		|| $(PIP_PEERS) --extra-index-url $(TORCH_CPU) --requirement benchmarks/peers-register.txt
 	@touch $@
 
 env: $(VENV)/.stamp-dev
