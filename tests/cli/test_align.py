@@ -96,7 +96,7 @@ def test_the_numbers_say_floor_unit_and_frames(registered, phantom):
 
 
 def test_the_stored_alignment_is_the_one_of_the_table(registered):
-    from fairstem.register._store import load
+    from fairstem.register import load
 
     out, facts = registered
     alignment = load(out / "alignment.h5")

@@ -35,7 +35,7 @@ def write(
     dict
         The numbers, as in ``result.json``.
     """
-    from fairstem.register._store import save as save_alignment
+    from fairstem import register
     from fairstem.signals.making import save
     from fairstem.signals.provenance import jsonable
 
@@ -44,7 +44,7 @@ def write(
     # at least one dot a pixel, so that the picture shows what was measured
     dpi = min(max(150.0, registered.average.shape[1] / 5), 800.0)
     (folder / "average.png").write_bytes(average_png(registered, dpi))
-    save_alignment(alignment, folder / "alignment.h5")
+    register.save(alignment, folder / "alignment.h5")
     registered.row_table().to_csv(folder / "rows.csv", index=False, float_format="%.6g")
     if aligned:
         save(alignment.aligned, folder / "aligned.hspy")
