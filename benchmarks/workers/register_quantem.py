@@ -2,8 +2,9 @@
 
 Its angles turn the other way than those of the series file. The average is the one it makes itself. Tried on the
 pair at peak 100, seed 0, with displacement rmse in px and column rms in pm: smoothing of the rows 16 px (its default)
-0.215, 3.4 (3.8 when its filter takes from each scan the directions that its rows measure well); 4 px 0.104, 1.17 (1.38);
-1 px 0.082, 1.12 (1.30). Each took 30 to 32 s. Kept: 1 px, without the filter.
+0.215, 3.4 (3.8 when its filter takes from each scan the directions that its rows measure well); 4 px 0.104, 1.17
+(1.38); 1 px 0.082, 1.12 (1.30). 0.5 px 0.065, 1.13
+(1.31). Each took 29 to 32 s. Kept: 1 px, without the filter.
 """
 
 import contextlib
