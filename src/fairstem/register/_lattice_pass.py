@@ -15,7 +15,7 @@ from fairstem.priors import PriorCheck
 from fairstem.register._cell import SpectrumSum, find_cell
 from fairstem.register._frames import Frame, Frames
 from fairstem.register._kernels import residuals
-from fairstem.register._lattice_check import check_curve, floor_of_error
+from fairstem.register._lattice_check import check_curve, floor_of_error, two_dimensional
 from fairstem.register._measure import NoiseLaw, Segments, compare
 from fairstem.register._models import Solved
 from fairstem.register._motion import RowMotion
@@ -36,7 +36,10 @@ __all__ = ["LatticePass", "pass_lattice"]
 Floats = NDArray[np.float64]
 _ROUNDS = 6  # on the average; the misfit is masked after the second and the fourth
 _FEWEST_CELLS = 36
-_MOST_MASKED = 0.5
+_MOST_MASKED = 0.75
+_MOST_BENT = 0.015  # of the longer lattice vector, rms
+_WEAK_ROW = 25.0  # times the usual variance: a row that only touches the crystal says nothing sure
+_MOST_UNEXPLAINED = 0.05  # of the variance of the image, where it follows the template
 _SUPPORT = 0.6  # of the frames behind a pixel that counts
 _START = Prior(1e-6, 0.003)
 
@@ -62,6 +65,8 @@ class LatticePass:
         ``(2, 2)`` lattice vectors, one a row, (y, x) px, in the axes of the scan.
     bend
         ``(2, x)`` px, how the lattice changes along the rows: kept in the image.
+    bent_px
+        How far the lattice bends in two dimensions, rms; this is kept in the image.
     masked
         Share of the field that does not follow the template (defects, vacuum, borders) and has no say.
     cells
@@ -75,6 +80,7 @@ class LatticePass:
     sd: Floats
     vectors_px: Floats
     bend: Floats = field(repr=False)
+    bent_px: float
     masked: float
     cells: float
     check: PriorCheck
@@ -86,6 +92,7 @@ class LatticePass:
             "removed_rms_px": [float(v) for v in rms],
             "sd_px": [float(v) for v in np.sqrt((self.sd**2).mean(axis=1))],
             "vectors_px": self.vectors_px.tolist(),
+            "bent_px": self.bent_px,
             "masked": self.masked,
             "cells": self.cells,
             "check": self.check.to_dict(),
@@ -260,6 +267,7 @@ class _Job:
         """Take curve and lattice from the equations (row, part)."""
         nothing = np.zeros((*score.shape[:2], 2))
         step, variance = Segments(information, score, nothing).shifts()
+        variance = np.where(variance > _WEAK_ROW * _median(variance), np.inf, variance)
         measured = np.where(np.isfinite(variance), self.curve + step, 0.0)
         if not np.isfinite(variance).all(axis=0).sum() >= 16:
             raise DataError(
@@ -280,7 +288,10 @@ class _Job:
         slope_y, offset = np.polyfit(y[seen], curve[:, seen].T, 1)
         change = curve - self.curve
         self.variance = variance
-        self.curve = curve - offset[:, None] - slope_y[:, None] * y
+        measured_rows = np.flatnonzero(seen)
+        # beyond the rows that were measured nothing is known: the curve stays as it is there
+        inside = np.clip(np.arange(len(seen)), measured_rows[0], measured_rows[-1])
+        self.curve = (curve - offset[:, None] - slope_y[:, None] * y)[:, inside]
         if bend:
             self._bend(information, score - _response(information, change), offset, slope_y)
 
@@ -309,8 +320,26 @@ class _Job:
             columns = at[1][0]
             found.append((compare(frame, at, reference, self.law), rows, columns))
         self.tile = tile
+        chi2 = np.sum([one.chi2.sum(axis=(0, 1)) for one, _, _ in found], axis=0)
+        self.chi2 = float(chi2[0] / max(chi2[1], 1.0))
         self._learn(*self._pooled(found), bend=False)
         inside = slice(-self.canvas.origin[0], -self.canvas.origin[0] + self.motion.shape[0])
+        kept = self.contrast.keep
+        shown = (self.contrast.gain * tile + self.contrast.level)[kept]
+        unexplained = (self.chi2 - 1) * float(self.law.variance(shown).mean()) / max(float(shown.var()), 1e-300)
+        if unexplained > _MOST_UNEXPLAINED:
+            raise DataError(
+                f"lattice=True, but one unit cell leaves {unexplained:.0%} of the variance of the image unexplained",
+                needed="one crystal",
+                todo="leave lattice out, or crop to one crystal",
+            )
+        self.bent = self.bent_px()
+        if self.bent > _MOST_BENT * self.lattice.longest:
+            raise DataError(
+                f"lattice=True, but the lattice bends by {self.bent:.2g} px rms over the field",
+                needed="one crystal, whose lattice is affine or changes along x only",
+                todo="leave lattice out, or crop to where there is no dislocation or boundary",
+            )
         self.masked = 1 - float(self.contrast.keep[inside][self.seen[inside]].mean())
         if self.masked > _MOST_MASKED:
             raise DataError(
@@ -318,6 +347,19 @@ class _Job:
                 needed="one crystal over most of the field",
                 todo="leave lattice out, or crop to one crystal",
             )
+
+    def bent_px(self) -> float:
+        """Return how far the lattice bends in two dimensions, px rms: neither along x only nor by rows."""
+        at, n = self._grid(), self.segments
+        keep = self.seen
+        found = compare(self.image, at, as_reference(self.tile, self.contrast.everywhere(keep)), self.image_law)
+        rows, columns = np.arange(keep.shape[0]), np.arange(keep.shape[1])
+        information, score = self._pooled([(found, rows, columns)])
+        bands = max(4, round(keep.shape[0] / max(self.lattice.longest, 16.0)))
+        edges = np.linspace(0, keep.shape[0], bands + 1).astype(int)[:-1]
+        information, score = np.add.reduceat(information, edges), np.add.reduceat(score, edges)
+        step, variance = Segments(information, score, np.zeros((bands, n, 2))).segment_shifts()
+        return two_dimensional(step, variance)
 
     def _placed(self, label: str) -> Any:
         """Yield each frame, where its pixels lie, and on which row of the canvas its rows lay before."""
@@ -327,6 +369,12 @@ class _Job:
             rows = at_y[:, 0]
             shift = [np.interp(rows, number, c)[:, None] for c in self.curve]
             yield self.frames.read(k), (at_y + shift[0], at_x + shift[1]), rows
+
+
+def _median(variance: Floats) -> Floats:
+    """Return the median of the finite variances along each axis, (2, 1)."""
+    finite = [v[np.isfinite(v)] for v in variance]
+    return np.array([[np.median(v) if v.size else np.inf] for v in finite])
 
 
 def _given(reference: Reference) -> tuple[Floats, Floats, float]:
@@ -373,11 +421,10 @@ def _removed(frames: Frames, solved: Solved, used: Sequence[int], job: _Job) -> 
         pool.add(k, frames.read(k), moved.forward(k))
     inside = slice(-top, -top + motion.shape[0])
     curve, sd = job.curve[:, inside], np.sqrt(job.error[:, inside])
-    chosen = list(used)
-    check = check_curve(curve, solved.motion.rows[chosen], solved.floor)
-    facts = LatticePass(
-        curve, sd, job.lattice.direct, job.lattice.bend, job.masked, job.cells * (1 - job.masked), check
-    )
+    known = np.flatnonzero(np.isfinite(job.variance[:, inside]).all(axis=0))
+    check = check_curve(curve[:, known[0] : known[-1] + 1], solved.floor)
+    cells = job.cells * (1 - job.masked)
+    facts = LatticePass(curve, sd, job.lattice.direct, job.lattice.bend, job.bent, job.masked, cells, check)
     floor = floor_of_error(solved.floor, job.priors, job.variance[:, inside], job.error[:, inside])
     found = solved.found | {"lattice_pass": facts.to_dict() | {"floor_before_px": solved.floor.px}}
     return replace(

@@ -71,6 +71,12 @@ class Contrast:
     level: Floats
     keep: NDArray[np.bool_]
 
+    def everywhere(self, seen: NDArray[np.bool_]) -> Contrast:
+        """Return a contrast for all that was `seen`: the usual one where it was too faint to be kept."""
+        gain = np.where(self.keep, self.gain, _usual(self.gain[self.keep]))
+        level = np.where(self.keep, self.level, np.median(self.level[self.keep]))
+        return Contrast(gain, level, seen)
+
 
 class Fold:
     """One unit cell, averaged over all that lie in the field.
@@ -212,8 +218,14 @@ def local_contrast(image: Floats, template: Floats, keep: NDArray[np.bool_], lon
     own = window(template**2) / n - mean_t**2
     usual = float(np.var(template[keep]))
     gain = (both + _SHRUNK * usual * np.median(both[keep] / own[keep])) / (own + _SHRUNK * usual)
-    typical = float(np.median(gain[keep]))
+    typical = _usual(gain[keep])
     return Contrast(gain, mean_i - gain * mean_t, keep & (gain > _FAINT * typical) & (n > 0.05))
+
+
+def _usual(gain: Floats) -> float:
+    """Return the contrast of the crystal, however much vacuum there is beside it."""
+    energy = gain**2
+    return float((energy * gain).sum() / energy.sum()) if gain.size and energy.any() else 1.0
 
 
 def misfit(rest: Floats, keep: NDArray[np.bool_], longest: float) -> NDArray[np.bool_]:
