@@ -293,6 +293,11 @@ def register_dense(
         fields[k] = level.inverse_field(n)
         fit = fits[n]
         ncc[k] = np.nan if fit is None else fit.ncc
+    if bias_removal:
+        # what inversion on nodes leaves, some hundredths of a pixel: its own displacement is of second order
+        left = sum(fields[k] for k in used) / np.float32(len(used))
+        for k in used:
+            fields[k] -= left
     noise = None if weight is not None or model.noise is None else (model.noise.slope, model.noise.constant)
     density = None if weight is not None else model.spectrum.density
     correction = math.sqrt(sum(c**2 for c in run.corrections))

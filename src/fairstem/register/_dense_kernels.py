@@ -34,6 +34,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 N_BINS = 24  # classes of brightness in which the noise is measured
+_SEEN = 0.02  # of a frame
 _REACH = 2  # pixels around a sample that its spline reads
 
 
@@ -150,17 +151,34 @@ def add_frame(values: Floats, mask: Bools, nodes: Floats, grid: Grid, canvas: Fl
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator, unused-ignore]
 def make_reference(canvas: Floats, least: float, image: Floats, valid: Bools) -> None:
-    """Divide values by weights; a pixel is valid where everything its spline reads was measured."""
+    """Divide values by weights; a pixel is valid where everything its spline reads was measured.
+
+    Pixels that no frame shows take the value of their neighbour along the row, or of the row above.
+    """
     ny, nx = image.shape
     low = np.zeros((ny, nx), dtype=np.bool_)
+    above = -1
     for y in range(ny):
-        run = 0
+        run, first = 0, -1
         for x in range(nx):
             weight = canvas[1, y, x]
-            image[y, x] = canvas[0, y, x] / weight if weight > 1e-3 else 0.0
-            run = run + 1 if weight > 0.02 else 0
+            if weight > _SEEN:
+                image[y, x] = canvas[0, y, x] / weight
+                first = x if first < 0 else first
+                run += 1
+            else:
+                image[y, x] = image[y, x - 1] if first >= 0 else 0.0
+                run = 0
             if run >= 2 * _REACH + 1:
                 low[y, x - _REACH] = True
+        if first < 0:
+            if above >= 0:
+                image[y] = image[above]
+            continue
+        image[y, :first] = image[y, first]
+        if above < 0:
+            image[:y] = image[y]
+        above = y
     for x in range(nx):
         run = 0
         for y in range(ny):

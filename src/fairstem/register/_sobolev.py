@@ -142,7 +142,7 @@ class Spectrum:
         known = np.zeros_like(q)
         for places in curvature:
             for h in places.T:
-                known += h[:, None, None] / (h[:, None, None] + q) / places.shape[1]
+                known += h[:, None, None] / (h[:, None, None] + q + 1e-300) / places.shape[1]
         band = by[:, None] * self.bands[1] + bx[None]
         area = rows.spacing * cols.spacing * binning**4
         for c in range(2):
