@@ -27,6 +27,7 @@ CROSS = ["cov_y_y", "cov_y_x", "cov_x_y", "cov_x_x"]
 MOST = 4000  # columns: the covariance of each with each is gone through
 PAIRS = 200_000  # of it at a time
 INTERIOR = 12  # columns: a reference made of fewer is mostly their own error
+OWN_SITE = 0.3  # of the distance of neighbours: nearer to an empty site than that, a column belongs to it
 MISFIT = 1.15  # long over short axis of a scan's distortion, beyond which the reference is another cell's
 
 
@@ -100,8 +101,7 @@ def index_surface(columns: pd.DataFrame, lattice: Lattice, depth: int) -> Crysta
     DataError
         No error bars, too many columns, or an interior of fewer than 12.
     """
-    extra = lattice.duplicates.loc[~lattice.duplicates["primary"], "row"]
-    known = lattice.columns[(lattice.columns["site"] != "") & ~lattice.columns.index.isin(extra)]
+    known = _indexed(lattice)
     known = known[known.index.isin(columns.index)]
     table = columns.loc[known.index]
     data = read_columns(table, at_least=INTERIOR)
@@ -127,6 +127,34 @@ def index_surface(columns: pd.DataFrame, lattice: Lattice, depth: int) -> Crysta
             todo="a smaller depth, or a larger particle",
         )
     return Crystal(table, data, design_matrix(index, site, len(names)), bonds, number, full, cut, interior)
+
+
+def _indexed(lattice: Lattice) -> pd.DataFrame:
+    """Return i, j, site of the columns, with those at the rim that lie too far off for the lattice's fit."""
+    extra = lattice.duplicates.loc[~lattice.duplicates["primary"], "row"]
+    table = lattice.columns[~lattice.columns.index.isin(extra)]
+    known = table["site"] != ""
+    fraction, names = lattice.sites[["u", "v"]].to_numpy(dtype=float), lattice.sites.index.to_numpy()
+    spacing = min(
+        np.hypot(*((np.array([i, j]) + fraction[two] - fraction[one]) @ lattice.cell))
+        for one, two, i, j in bond_vectors(lattice.cell, fraction, None)
+    )
+    taken = set(table.loc[known, ["i", "j", "site"]].itertuples(index=False, name=None))
+    rest = table.loc[~known]
+    at = (rest[["y", "x"]].to_numpy(dtype=float) - lattice.origin) @ np.linalg.inv(lattice.cell)
+    away = at[:, None] - fraction
+    cell = np.rint(away).astype(int)
+    distance = np.linalg.norm((away - cell) @ lattice.cell, axis=2)
+    adopted = []
+    for row in np.argsort(distance.min(axis=1), kind="stable"):
+        site = int(np.argmin(distance[row]))
+        place = (*cell[row, site].tolist(), names[site])
+        if distance[row, site] < OWN_SITE * spacing and place not in taken:
+            taken.add(place)
+            adopted.append((rest.index[row], *place))
+    more = pd.DataFrame(adopted, columns=["label", "i", "j", "site"]).set_index("label")
+    indexed = pd.concat([table.loc[known, ["i", "j", "site"]], more]) if adopted else table.loc[known]
+    return indexed.loc[table.index.intersection(indexed.index), ["i", "j", "site"]]
 
 
 def _neighbours(
