@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, spline_filter
+from scipy.ndimage import gaussian_filter, spline_filter, uniform_filter
 
 from fairstem.register._kernels import _weights
 from fairstem.register._reference import EVERYWHERE, Reference
@@ -22,6 +22,7 @@ _SURE = 1e9  # frames: a template made of all cells has no noise to speak of
 _WINDOW = 0.8  # of the longest lattice vector: over which contrast is taken to be constant
 _SHRUNK = 0.05  # of the variance of the template: what is added so that contrast is defined in vacuum
 _FAINT = 0.3  # of the usual contrast: vacuum, or another crystal
+_STEEP = 0.3  # relative change of contrast over a window: an edge, near which the fit of contrast is no good
 _MISFIT_WINDOW = 0.15  # of the longest lattice vector
 _STANDS_OUT = 5.0  # deviations of the misfit from its median
 _AT_LEAST = 2.0  # times the median
@@ -209,8 +210,11 @@ def local_contrast(image: Floats, template: Floats, keep: NDArray[np.bool_], lon
     """
     share = keep.astype(np.float64)
 
+    size = max(3, round(math.sqrt(6) * _WINDOW * longest))  # two boxes as wide as the bell they stand for
+
     def window(values: Floats) -> Floats:
-        return np.asarray(gaussian_filter(values * share, _WINDOW * longest, truncate=3.0, mode="constant"))
+        once = uniform_filter(values * share, size, mode="constant")
+        return np.asarray(uniform_filter(once, size, mode="constant"))
 
     n = np.maximum(window(np.ones(keep.shape)), 1e-6)
     mean_t, mean_i = window(template) / n, window(image) / n
@@ -219,7 +223,9 @@ def local_contrast(image: Floats, template: Floats, keep: NDArray[np.bool_], lon
     usual = float(np.var(template[keep]))
     gain = (both + _SHRUNK * usual * np.median(both[keep] / own[keep])) / (own + _SHRUNK * usual)
     typical = _usual(gain[keep])
-    return Contrast(gain, mean_i - gain * mean_t, keep & (gain > _FAINT * typical) & (n > 0.05))
+    steep = np.hypot(*np.gradient(gain)) * _WINDOW * longest > _STEEP * np.abs(gain)
+    level = mean_i - gain * mean_t
+    return Contrast(gain, level, keep & (gain > _FAINT * typical) & ~steep & (n > 0.05))
 
 
 def _usual(gain: Floats) -> float:
