@@ -13,6 +13,7 @@ from fairstem.errors import DataError
 from fairstem.priors import PriorCheck
 from fairstem.register._alignment import Alignment
 from fairstem.register._average import Averaged, average
+from fairstem.register._brightness import match_brightness
 from fairstem.register._frames import Frames, open_series
 from fairstem.register._judge import judge
 from fairstem.register._measure import chi2_map
@@ -107,10 +108,11 @@ def align(
     """
     frames = open_series(series)
     turns = _checked(frames, model, reference, angles, slow, lattice, combine)
-    warn_findings(frames.findings)
     start = find_start(frames, angles_deg=turns, max_shift=max_shift)
-    _warn_strangers(start)
     used = tuple(k for k in frames.usable if k not in start.strangers)
+    frames = match_brightness(frames, start.offsets, used)
+    warn_findings(frames.findings)
+    _warn_strangers(start)
     if reference is not None and reference not in used:
         raise DataError(f"reference={reference}, which is not in use", needed=f"one of {used}")
     solved = solve(frames, start, turns, used, model, reference=reference, slow=slow, dense=dense or {})

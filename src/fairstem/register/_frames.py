@@ -46,11 +46,16 @@ class Frames:
         Numbers of the frames that hold no image: constant, or not measured.
     findings
         What was noticed.
+    scale, level
+        ``(frame,)``: a value is read as (value - level) / scale, where brightness and contrast of the
+        frames differ; None where they don't.
     """
 
     opened: Opened
     blank: tuple[int, ...] = ()
     findings: tuple[Finding, ...] = ()
+    scale: Floats | None = None
+    level: Floats | None = None
 
     @property
     def n(self) -> int:
@@ -79,6 +84,8 @@ class Frames:
             part = part.compute()
         masked = np.ma.getmaskarray(part) if isinstance(part, np.ma.MaskedArray) else None
         values = np.array(np.ma.getdata(part), dtype=np.float64)
+        if self.scale is not None and self.level is not None:
+            values = (values - self.level[k]) / self.scale[k]
         good = np.isfinite(values) if masked is None else np.isfinite(values) & ~masked
         if good.all():
             return Frame(values)
@@ -113,7 +120,7 @@ def open_series(series: Any, name: str = "series") -> Frames:
     opened = open_data(series, name=name)
     _check_form(opened, name)
     frames = Frames(opened)
-    blank, gaps, infinite = [], {}, []
+    blank, gaps = [], {}
     for k in range(frames.n):
         frame = frames.read(k)
         inside = frame.values if frame.mask is None else frame.values[frame.mask]
@@ -127,9 +134,7 @@ def open_series(series: Any, name: str = "series") -> Frames:
         findings.append(Finding("blank-frame", "warning", text, assumed="left out of the average"))
     partly = {k: n for k, n in gaps.items() if k not in blank}
     if partly:
-        text = (
-            f"{sum(partly.values())} pixels in frame {_listed(list(partly))} of {name} are NaN, infinite or masked"
-        )
+        text = f"{sum(partly.values())} pixels in frame {_listed(list(partly))} of {name} are NaN, infinite or masked"
         findings.append(Finding("nan", "warning", text, assumed="they are left out of the measurement"))
     if frames.n - len(blank) < 2:
         raise DataError(
@@ -137,7 +142,6 @@ def open_series(series: Any, name: str = "series") -> Frames:
             needed="at least 2 frames that hold an image",
             todo="check that the right detector was loaded",
         )
-    del infinite
     return Frames(opened, tuple(blank), tuple(findings))
 
 
@@ -159,7 +163,9 @@ def _check_form(opened: Opened, name: str) -> None:
         )
     if dtype.kind not in "iuf":
         raise DataTypeError(
-            f"{name} has values of type {dtype}", needed="integers or floats", todo="convert: series.astype(float)"
+            f"{name} has values of type {dtype}",
+            needed="integers or floats",
+            todo="convert: series.astype(float)",
         )
     if shape[0] < 2:
         raise DataError(

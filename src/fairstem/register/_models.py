@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fairstem.register._floor import Floor, common_mode_floor
 from fairstem.register._floor_dense import dense_floor
 from fairstem.register._frames import Frames
-from fairstem.register._measure import NoiseLaw, Segments, compare, fit_noise_law, gain_of
+from fairstem.register._measure import NoiseLaw, Segments, chi2_map, compare, fit_noise_law, gain_of
 from fairstem.register._motion import DenseMotion, Motion, RowMotion
 from fairstem.register._reference import Pool, canvas_of
 from fairstem.register._rowwise import Rows, register_rows
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Solved", "solve"]
 
 Floats = NDArray[np.float64]
+_BETTER = 0.995  # of the misfit without a slow field: one that explains less is not worth its freedom
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,12 @@ def _rowwise(
     begin = RowMotion(start.displacement(frames.shape[0]), frames.shape, angles_deg)
     rows = register_rows(frames, begin, used, slow=slow is True, reference=reference)
     if slow == "auto" and bending(rows.segments, used, frames.shape) > BENT_PX:
-        rows = register_rows(
+        bent = register_rows(
             frames, rows.motion, used, slow=True, reference=reference, label="rows and a slow field"
         )
+        # what asks for a field may also be an object that changed: then the frames agree no better
+        if _misfit(frames, bent, used, rows.law) < _BETTER * _misfit(frames, rows, used, rows.law):
+            rows = bent
     chosen = list(used)
     floor = common_mode_floor(
         rows.motion.rows[chosen],
@@ -123,6 +127,11 @@ def _rowwise(
         rows.variance,
         found,
     )
+
+
+def _misfit(frames: Frames, rows: Rows, used: Sequence[int], law: NoiseLaw) -> float:
+    chi2, seen = chi2_map(frames, rows.motion, rows.pool, used, law)
+    return float((chi2 * seen).sum() / max(float(seen.sum()), 1.0))
 
 
 def _rigid(
@@ -155,10 +164,13 @@ def _dense(
 ) -> Solved:
     from fairstem.register._dense import register_dense
 
-    motion, report = register_dense(frames, start.offsets, used=used, reference=reference, **options)
+    # frames that show something else are left out like blank ones
+    chosen = replace(frames, blank=tuple(k for k in range(frames.n) if k not in used))
+    origin = start.offsets[list(used)].mean(axis=0) if reference is None else start.offsets[reference]
+    motion, report = register_dense(chosen, start.offsets - origin, **options)
     pool, law, measured, measured_variance, segments = _inspect(frames, motion, used)
     floor = dense_floor(motion.fields[list(used)], pixel_size_nm=frames.pixel_size_nm)
-    found = {"noise": _law(law), **report.to_dict()}
+    found = {"noise": _law(law), "dense": asdict(report)}
     return Solved(motion, pool, law, floor, measured, measured_variance, segments, None, found)
 
 

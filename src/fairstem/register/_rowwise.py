@@ -126,6 +126,10 @@ class _Run:
         self.groups = [int(g) for g in groups]
         self.turned = len({self.groups[k] for k in used}) > 1
         shape = start.rows.shape
+        # rows that nothing is known of stay with the shift and the ramp of the start
+        number = np.arange(shape[2]) - (shape[2] - 1) / 2
+        ramp = (start.rows @ number) / (number @ number)
+        self.base = start.rows.mean(axis=2, keepdims=True) + ramp[..., None] * number
         self.measured, self.measured_variance = start.rows.copy(), np.full(shape, np.inf)
         self.variance = np.full(shape, np.inf)
         self.segments: list[Segments | None] = [None] * frames.n
@@ -168,7 +172,9 @@ class _Run:
         """Fit the slow fields to what the parts of the rows say; return how far they moved, in tenths of a px."""
         before = self.motion.slow
         if before is None:
-            before = np.zeros((self.frames.n, 2, *grid_for(self.frames.shape, segments_of(self.frames.shape[1]))))
+            before = np.zeros(
+                (self.frames.n, 2, *grid_for(self.frames.shape, segments_of(self.frames.shape[1])))
+            )
         self.slow = fit_slow(self.segments, self.used, before)
         self.motion = replace(self.motion, slow=self.slow.coefficients)
         self.pool = self._pooled(self.motion, self.pool.canvas)
@@ -187,9 +193,8 @@ class _Run:
 
     def _estimate(self, axis: int) -> Prior:
         used = list(self.used)
-        return estimate_prior(
-            self.measured[used, axis], self.measured_variance[used, axis], self.priors[axis]
-        )
+        z = self.measured[used, axis] - self.base[used, axis]
+        return estimate_prior(z, self.measured_variance[used, axis], self.priors[axis])
 
     def _fit(self, k: int, frame: Frame, apart: bool) -> Floats:
         """Return the rows (2, y) of frame `k` after a Gauss-Newton step against the others."""
@@ -205,13 +210,14 @@ class _Run:
     def _smoothed(self, k: int) -> Floats:
         out = np.empty_like(self.measured[k])
         for axis in range(2):
-            z, variance = self.measured[k, axis][None], self.measured_variance[k, axis][None]
+            z = (self.measured[k, axis] - self.base[k, axis])[None]
+            variance = self.measured_variance[k, axis][None]
             rows, error = smooth(z, variance, self.priors[axis])
             lost = (z - rows) ** 2 > _LOST**2 * (variance + error + self.priors[axis].jitter)
             if 0 < lost.sum() <= _MOST_LOST * lost.size:
                 self.measured_variance[k, axis][lost[0]] = np.inf
                 rows, error = smooth(z, np.where(lost, np.inf, variance), self.priors[axis])
-            out[axis], self.variance[k, axis] = rows[0], error[0]
+            out[axis], self.variance[k, axis] = rows[0] + self.base[k, axis], error[0]
         return out
 
     def result(self, reference: int | None, rounds: int) -> Rows:

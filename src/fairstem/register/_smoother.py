@@ -17,7 +17,8 @@ from scipy.optimize import minimize
 __all__ = ["Prior", "estimate_prior", "smooth"]
 
 Floats = NDArray[np.float64]
-_DIFFUSE = 1e6  # px²: nothing is known of the first row, and of the slope there
+# how far a frame may lie from its start: px², and px² a row for the slope, at the first row
+LOOSE, LOOSE_SLOPE = 100.0, 1e-2
 _LOWEST_LOG, _HIGHEST_LOG = -30.0, 3.0  # of q and r in px²: from nothing to several px from row to row
 
 
@@ -44,7 +45,7 @@ def _filter(z, variance, q, r, filtered, predicted):
     Writes ``filtered`` and ``predicted`` (n, 5): level, slope, and their covariance (ll, ls, ss), after and
     before each row is seen. Returns the log-likelihood, without what the diffuse start costs.
     """
-    level, slope, ll, ls, ss = 0.0, 0.0, 1e6, 0.0, 1e6
+    level, slope, ll, ls, ss = 0.0, 0.0, LOOSE, 0.0, LOOSE_SLOPE
     log_likelihood, seen = 0.0, 0
     for t in range(z.size):
         if t > 0:
@@ -117,7 +118,7 @@ def smooth(z: Floats, variance: Floats, prior: Prior) -> tuple[Floats, Floats]:
     Parameters
     ----------
     z
-        ``(curve, n)`` measured displacement in px.
+        ``(curve, n)`` measured displacement in px, less a guess that is right to about 10 px.
     variance
         ``(curve, n)`` its variance in px²; infinite where a row says nothing.
     prior
@@ -161,7 +162,7 @@ def estimate_prior(z: Floats, variance: Floats, start: Prior) -> Prior:
         return float(beyond - _log_likelihood(z, variance, q, r))
 
     logs = np.clip(np.log([start.walk, start.jitter]), _LOWEST_LOG + 1, _HIGHEST_LOG)
-    simplex = np.array([logs, logs + [2.0, 0.0], logs + [0.0, 1.5]])
+    simplex = np.array([logs, logs + np.array([2.0, 0.0]), logs + np.array([0.0, 1.5])])
     found = minimize(
         cost,
         logs,
