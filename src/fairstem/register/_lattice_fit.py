@@ -34,7 +34,6 @@ __all__ = ["LatticeFit"]
 Floats = NDArray[np.float64]
 Placed = tuple[Frame, tuple[Floats, Floats]]
 _FEWEST_CELLS = 36
-_MOST_MASKED = 0.75
 _MOST_BENT = 0.015  # of the longer lattice vector, rms
 _WEAK_ROW = 25.0  # times the usual variance: a row that only touches the crystal says nothing sure
 _MOST_UNEXPLAINED = 0.05  # of the variance of the image, where it follows the template
@@ -63,33 +62,37 @@ class LatticeFit:
         self.image_law = NoiseLaw(law.constant / n, law.slope / n, law.lowest / n)
         reciprocal = _find_lattice(self.image, start, upright=not motion.angles_deg.any())
         self.lattice = Lattice(reciprocal, np.zeros((2, self.canvas.shape[1])))
-        self.cells = self._check_size()
         self.contrast = flat_contrast(self.seen)
+        self._check_size()
         self.fit = np.ones_like(self.seen)
         self.curve = np.zeros((2, self.canvas.shape[0]))
         self.error = np.zeros_like(self.curve)
         self.priors = (_START, _START)
         self.segments = max(4, round(self.canvas.shape[1] / max(self.lattice.longest, 16.0)))
 
-    def _check_size(self) -> float:
-        """Return the number of cells in view."""
+    def _check_size(self) -> None:
+        """Refuse fields of few cells: a template of few rows of cells would hold what those rows share."""
         rows, columns = self.seen.any(axis=1).sum(), self.seen.any(axis=0).sum()
-        g = self.lattice.reciprocal
-        cells = float(self.seen.sum()) * abs(float(np.linalg.det(g)))
-        across = float(np.abs(g * [rows, columns]).sum(axis=1).min())
-        if cells < _FEWEST_CELLS or across < np.sqrt(_FEWEST_CELLS) / 2:
+        across = float(np.abs(self.lattice.reciprocal * [rows, columns]).sum(axis=1).min())
+        if self.cells < _FEWEST_CELLS or across < np.sqrt(_FEWEST_CELLS) / 2:
             raise DataError(
-                f"lattice=True with {cells:.0f} unit cells in view",
+                f"lattice=True with {self.cells:.0f} unit cells in view",
                 needed=f"at least {_FEWEST_CELLS}, about 6 x 6",
                 todo="record a larger field, or leave lattice out",
             )
-        return cells
+
+    @property
+    def cells(self) -> float:
+        """Number of unit cells that follow the template."""
+        return float(self.contrast.keep.sum()) * abs(float(np.linalg.det(self.lattice.reciprocal)))
 
     def improve(self, *, mask_misfit: bool) -> None:
         """Fold, tile, and fit rows and lattice to each other on the average."""
         at = self._grid()
         tile = self._folded([(self.image, at)])
         self._judge(tile, mask_misfit=mask_misfit)
+        if self.cells < _FEWEST_CELLS:
+            _refuse(f"only {self.cells:.0f} unit cells follow one template, and {_FEWEST_CELLS} are needed")
         found = compare(self.image, at, as_reference(tile, self.contrast), self.image_law)
         rows = np.arange(self.canvas.shape[0])
         self._learn(*self._pooled([(found, rows, np.arange(self.canvas.shape[1]))]))
@@ -109,7 +112,6 @@ class LatticeFit:
             if not lefts[best] < _CLEARLY * left:
                 return
             left, self.lattice = lefts[best], larger[best]
-            self.cells = self._check_size()
 
     def _unexplained(self, lattice: Lattice) -> float:
         """Return the mean square of what the template of a lattice leaves of the average."""
@@ -181,11 +183,7 @@ class LatticeFit:
         variance = np.where(variance > _WEAK_ROW * _median(variance), np.inf, variance)
         measured = np.where(np.isfinite(variance), self.curve + step, 0.0)
         if not np.isfinite(variance).all(axis=0).sum() >= 16:
-            raise DataError(
-                "lattice=True, but fewer than 16 rows of the average follow its lattice",
-                needed="a crystal in most of the field",
-                todo="leave lattice out",
-            )
+            _refuse("fewer than 16 rows of the average follow its lattice")
         curve = np.empty_like(measured)
         for axis in range(2):
             z, v = measured[axis][None], variance[axis][None]
@@ -234,32 +232,25 @@ class LatticeFit:
         chi2 = np.sum([one.chi2.sum(axis=(0, 1)) for one, _, _ in found], axis=0)
         self.chi2 = float(chi2[0] / max(chi2[1], 1.0))
         self._learn(*self._pooled(found), bend=False)
-        inside = slice(-self.canvas.origin[0], -self.canvas.origin[0] + self.motion.shape[0])
-        kept = self.contrast.keep
-        shown = (self.contrast.gain * tile + self.contrast.level)[kept]
-        unexplained = (
-            (self.chi2 - 1) * float(self.law.variance(shown).mean()) / max(float(shown.var()), 1e-300)
-        )
-        if unexplained > _MOST_UNEXPLAINED:
-            raise DataError(
-                f"lattice=True, but one unit cell leaves {unexplained:.0%} of the variance of the image unexplained",
-                needed="one crystal",
-                todo="leave lattice out, or crop to one crystal",
-            )
         self.bent = self.bent_px()
+        left = self._share_left(tile)
+        if left > _MOST_UNEXPLAINED:
+            _refuse(f"one unit cell leaves {left:.0%} of the variance of the image unexplained")
         if self.bent > _MOST_BENT * self.lattice.longest:
-            raise DataError(
-                f"lattice=True, but the lattice bends by {self.bent:.2g} px rms over the field",
-                needed="one crystal, whose lattice is affine or changes along x only",
-                todo="leave lattice out, or crop to where there is no dislocation or boundary",
-            )
-        self.masked = 1 - float(self.contrast.keep[inside][self.seen[inside]].mean())
-        if self.masked > _MOST_MASKED:
-            raise DataError(
-                f"lattice=True, but {self.masked:.0%} of the field does not follow one unit cell",
-                needed="one crystal over most of the field",
-                todo="leave lattice out, or crop to one crystal",
-            )
+            _refuse(f"its lattice bends by {self.bent:.2g} px rms in two dimensions")
+
+    def _share_left(self, tile: Floats) -> float:
+        """Return the share of the variance of the image, less its noise, that the template leaves."""
+        keep = self.contrast.keep
+        shown = (self.contrast.gain * tile + self.contrast.level)[keep]
+        return (self.chi2 - 1) * float(self.law.variance(shown).mean()) / max(float(shown.var()), 1e-300)
+
+    @property
+    def masked(self) -> float:
+        """Share of the field that has no say."""
+        top, left = (-o for o in self.canvas.origin)
+        inside = slice(top, top + self.motion.shape[0]), slice(left, left + self.motion.shape[1])
+        return 1 - float(self.contrast.keep[inside].mean())
 
     def bent_px(self) -> float:
         """Return how far the lattice bends in two dimensions, px rms: neither along x only nor by rows."""
@@ -290,6 +281,14 @@ def _median(variance: Floats) -> Floats:
     """Return the median of the finite variances along each axis, (2, 1)."""
     finite = [v[np.isfinite(v)] for v in variance]
     return np.array([[np.median(v) if v.size else np.inf] for v in finite])
+
+
+def _refuse(why: str) -> None:
+    raise DataError(
+        f"lattice=True, but {why}",
+        needed="one crystal, whose lattice is affine or changes along x only",
+        todo="leave lattice out, or crop to where there is no dislocation and no second crystal",
+    )
 
 
 def _given(reference: Reference) -> tuple[Floats, Floats, float]:

@@ -169,8 +169,9 @@ def _removed(frames: Frames, solved: Solved, used: Sequence[int], job: LatticeFi
     curve, sd = job.curve[:, inside], np.sqrt(job.error[:, inside])
     known = np.flatnonzero(np.isfinite(job.variance[:, inside]).all(axis=0))
     check = check_curve(curve[:, known[0] : known[-1] + 1], solved.floor)
-    cells = job.cells * (1 - job.masked)
-    facts = LatticePass(curve, sd, job.lattice.direct, job.lattice.bend, job.bent, job.masked, cells, check)
+    facts = LatticePass(
+        curve, sd, job.lattice.direct, job.lattice.bend, job.bent, job.masked, job.cells, check
+    )
     floor = floor_of_error(solved.floor, job.priors, job.variance[:, inside], job.error[:, inside])
     found = solved.found | {"lattice_pass": facts.to_dict() | {"floor_before_px": solved.floor.px}}
     return replace(
