@@ -67,7 +67,8 @@ def align(
         say so.
     lattice
         Row-wise only: remove what all frames share by laying the rows of the average on its own lattice.
-        Goes below the floor, and takes strain along the rows with it; see `Alignment.lattice_pass`.
+        Goes below the floor. Strain that changes from row to row is taken for distortion and lost but for its
+        linear part; strain that changes along the rows is kept. See `Alignment.lattice_pass`.
     combine
         How frames are averaged: ``"mean"``, ``"median"`` or ``"likelihood"``.
     max_shift

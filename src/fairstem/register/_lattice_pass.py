@@ -22,8 +22,8 @@ from fairstem.register._start import Start
 __all__ = ["LatticePass", "pass_lattice"]
 
 Floats = NDArray[np.float64]
-_MASKING = (1, 3, 4)
-_ROUNDS = 6  # on the average; the misfit is masked after the second and the fourth
+_ROUNDS = 6  # on the average
+_MASKING = (1, 3, 4)  # of them: those that look again for what does not follow the template
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,20 @@ class LatticePass:
     **Prior.** The object is a crystal, whose lattice is affine along the slow axis of the scan: it may be
     strained as a whole and may change along the rows, but what differs *from row to row* is taken for
     distortion of the scan. Real strain of that kind (a step between the upper and the lower half of the
-    field, a relaxed film on a substrate with the interface along the rows) is removed with it, up to its
-    mean and its linear part, and is lost.
+    field, a relaxed film on a substrate with the interface along the rows) is removed with it, but for its
+    mean and its linear part, and is lost. What changes along the rows, and single columns that are displaced,
+    is kept. `check` compares the curve with the scatter of the frames: strain that is no larger than the
+    common-mode floor is lost without notice.
 
     Parameters
     ----------
     curve
-        ``(2, y)`` px, (slow, fast) or for turned scans (y, x) of the scan: row y of the average before the
-        pass showed the object at ``y + curve``, against the lattice. Its mean and its trend are zero.
+        ``(2, y)`` px, along the slow and the fast axis of the (first) scan: row y of the average before the
+        pass showed the lattice at ``y + curve``. Its trend is zero; beyond the rows that show the lattice it
+        stays as it is there.
     sd
-        ``(2, y)`` px, its standard deviation.
+        ``(2, y)`` px, its standard deviation. With fewer than some 60 cells the template shares part of the
+        error of its rows, and the error is up to twice this.
     vectors_px
         ``(2, 2)`` lattice vectors, one a row, (y, x) px, in the axes of the scan.
     bend
@@ -113,7 +117,18 @@ def pass_lattice(frames: Frames, solved: Solved, used: Sequence[int], start: Sta
     rows and the lattice (affine, and a curve along x) are fitted to each other in turn. The last round takes
     the raw pixels of all frames. The curve is smoothed over rows by the Kalman smoother of the row-wise
     model, its variances found from the data.
-    Cost: two reads of each frame, ``O(frames * pixels)``; some fifteen images of memory.
+    Nothing is to be set. It refuses fields of fewer than 36 cells that fit, lattices that bend in two
+    dimensions (a dislocation), and averages that one cell does not explain.
+    Cost: four reads of each frame, ``O(frames * pixels)``, about as much as the registration; some fifteen
+    images of memory.
+
+    Examples
+    --------
+    >>> from fairstem import register, simulate
+    >>> p = simulate.phantom("p1", seed=1, shape=(160, 160), frames=4, pixel_size_nm=0.022)
+    >>> found = register.align(p.data, slow=False, lattice=True)
+    >>> found.lattice_pass.curve.shape, found.lattice_pass.check.name
+    ((2, 160), 'lattice-pass')
     """
     job = LatticeFit(frames, _upright(solved, used), solved.law, used, start)
     job.improve(mask_misfit=False)
