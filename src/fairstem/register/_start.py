@@ -34,7 +34,8 @@ Floats = NDArray[np.float64]
 _CLEAR = 5.0  # standard deviations: the content of the frames decides
 _LIKELIER = 2.0  # standard deviations: taken, where nothing but content is left to go by
 _DEFORMED = 0.5  # of the height of a peak: what deformation of a frame may cost
-_AGREE_BETTER = 1.03  # times: frames that agree only so much better may do so by their noise
+_AGREE_BETTER = 0.1  # of the likelihood of a frame: what agrees only so much better may do so by its noise
+_MOVED = 2.0  # px
 _EXCLUDED = 4.0  # standard deviations: hops are excluded
 _CHANCE = 1e-5  # of finding a peak as high between two frames that have nothing in common
 _STEADY = 0.9  # share of rows with known phase: rows are given
@@ -134,23 +135,33 @@ def find_start(frames: Frames, *, angles_deg: Floats | None = None, max_shift: f
     best: Start | None = None
     for offsets, hop in _choose(copies, pairs, members, upright=not angles.any()):
         start = _finish(frames, copies, angles, members, offsets, hop)
-        if best is None or _agreement(start, frames.shape) > _AGREE_BETTER * _agreement(best, frames.shape):
+        if best is None or _agrees_better(start, best, frames.shape):
             best = start
     if best is None:
         raise DataError("the series has no frame that can be placed")
     return best
 
 
-def _agreement(start: Start, shape: tuple[int, int]) -> float:
-    """Return how well the frames agree: -log(1 - r²), over the area that a frame shares with the others.
+def _agrees_better(start: Start, than: Start, shape: tuple[int, int]) -> bool:
+    """Return whether the frames agree clearly better: by -log(1 - r²), over the area that they share.
 
-    The likelihood of a correlation grows with the area: small overlaps agree well by chance.
+    The likelihood of a correlation r grows with the area, and small overlaps agree well by chance: the
+    whole has to be larger, and the gain for each frame that moves, by the smaller of its two areas, clear.
     """
     used = [k for k, score in enumerate(start.scores) if np.isfinite(score) and k not in start.strangers]
-    offsets, score = start.offsets[used], np.clip(start.scores[used], 0.0, 0.999)
+    likely = [-np.log1p(-(np.clip(s.scores[used], 0.0, 0.999) ** 2)) for s in (start, than)]
+    areas = [_shared(s.offsets[used], shape) for s in (start, than)]
+    total = [float((area * one).mean()) for area, one in zip(areas, likely, strict=True)]
+    change = start.offsets[used] - than.offsets[used]
+    moved = np.hypot(*(change - np.median(change, axis=0)).T) > _MOVED
+    gain = float((np.minimum(*areas) * (likely[0] - likely[1])).sum()) / max(int(moved.sum()), 1)
+    return total[0] > total[1] and gain > _AGREE_BETTER * total[1]
+
+
+def _shared(offsets: Floats, shape: tuple[int, int]) -> Floats:
+    """Return the share of each frame that the typical other frame covers."""
     apart = np.abs(offsets[:, None] - offsets[None]) / np.array(shape)
-    shared = np.median(np.prod(np.clip(1 - apart, 0.0, 1.0), axis=2), axis=1)
-    return float(np.mean(-shared * np.log1p(-(score**2))))
+    return np.asarray(np.median(np.prod(np.clip(1 - apart, 0.0, 1.0), axis=2), axis=1))
 
 
 def _checked_angles(angles_deg: Floats | None, n: int) -> Floats:
@@ -266,13 +277,10 @@ def _choose(
         drift = follow_drift(offsets, ramps, numbers, cell)
     if drift is not None and not np.isnan(drift.margin):
         first = least_squares(network, drift.offsets)
-        settled = settle(network, first)
         choices = [(first, _hop_check(copies, members, content, drift))]
-        if np.abs(settled - first).max() <= network.near:
-            return choices
-        # a frame jumped: what the frames show says so, and then it may be the surer guide everywhere
-        network = weigh_by_scatter(network, offsets, cell)
-        offsets = settle(network, offsets, _LIKELIER)
+        # a frame that jumped follows no drift: what it shows says where it is
+        network = weigh_by_scatter(network, first, cell)
+        offsets = settle(network, first, _LIKELIER)
     else:
         first = place_frames(network, n, _DEFORMED, settled=False)
         network = weigh_by_scatter(network, offsets, cell)
