@@ -128,6 +128,10 @@ def test_error_that_is_left_out_fails_the_check():
     assert check["name"] == "interior-is-a-lattice"
     assert not check["holds"]
     assert atoms.bond_changes(table, errors=[Shared(0.3, 60.0)]).attrs["priors"][0]["holds"]
+    plain, scaled = atoms.bond_changes(table), atoms.bond_changes(table, scaled=True)
+    assert scaled.attrs["scaled_by"] == pytest.approx(check["statistic"])
+    np.testing.assert_allclose(scaled["sd_change_pm"], plain["sd_change_pm"] * check["statistic"])
+    np.testing.assert_allclose(scaled["change_pm"], plain["change_pm"])
 
 
 def test_columns_cut_off_by_the_image_are_no_surface():
