@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from benchmarks import series, workers
 
-from fairstem.register._motion import RowMotion
+from fairstem.register._series.motion import RowMotion
 
 sys.path.insert(0, str(Path(workers.__file__).parent))  # workers run as scripts and import each other so
 

@@ -10,10 +10,10 @@ from fairstem import signals
 from fairstem.errors import DataError, DataTypeError
 from fairstem.register._alignment import Alignment
 from fairstem.register._apply import aligned_frames, apply
-from fairstem.register._floor import common_mode_floor
-from fairstem.register._frames import open_series
-from fairstem.register._motion import DenseMotion, RowMotion
-from fairstem.register._warp import deposit, resample
+from fairstem.register._judge.floor import common_mode_floor
+from fairstem.register._series.frames import open_series
+from fairstem.register._series.motion import DenseMotion, RowMotion
+from fairstem.register._series.warp import deposit, resample
 
 SHAPE, N = (32, 36), 4
 

@@ -7,9 +7,9 @@ import pytest
 
 from fairstem import atoms, metrics, simulate
 from fairstem.errors import DataError
-from fairstem.register._average import average, variance_law
-from fairstem.register._frames import open_series
-from fairstem.register._motion import DenseMotion, RowMotion
+from fairstem.register._series.average import average, variance_law
+from fairstem.register._series.frames import open_series
+from fairstem.register._series.motion import DenseMotion, RowMotion
 
 HOWS = ["mean", "median", "likelihood"]
 
@@ -111,7 +111,7 @@ def test_the_most_likely_image_is_sharper_where_rows_jitter():
 def test_strips_of_the_most_likely_image_fit_together(series, monkeypatch):
     p, motion, _ = series
     whole = average(open_series(p.data), motion, (0, 2, 3, 5), how="likelihood")
-    monkeypatch.setattr("fairstem.register._likelihood._STRIP_BYTES", 4 * 28 * 140 * 64)
+    monkeypatch.setattr("fairstem.register._series.likelihood._STRIP_BYTES", 4 * 28 * 140 * 64)
     parts = average(open_series(p.data), motion, (0, 2, 3, 5), how="likelihood")
     assert abs(parts.image - whole.image).max() < 1e-2 * np.sqrt(np.median(whole.variance))
 
@@ -129,7 +129,7 @@ def test_no_value_leaves_the_measured_range():
 def test_blocks_of_rows_change_nothing(series, monkeypatch):
     p, motion, _ = series
     whole = average(open_series(p.data), motion, (0, 2, 3), how="median")
-    monkeypatch.setattr("fairstem.register._average._BLOCK_BYTES", 3 * 8 * 136 * 30)
+    monkeypatch.setattr("fairstem.register._series.average._BLOCK_BYTES", 3 * 8 * 136 * 30)
     parts = average(open_series(p.data), motion, (0, 2, 3), how="median")
     np.testing.assert_allclose(parts.image, whole.image, atol=1e-6)
     np.testing.assert_array_equal(parts.samples, whole.samples)

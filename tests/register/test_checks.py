@@ -8,14 +8,14 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from fairstem import simulate
 from fairstem.errors import DataError
-from fairstem.register._average import average
-from fairstem.register._checks import check_floor, check_independent, check_row_wise
-from fairstem.register._floor import common_mode_floor
-from fairstem.register._frames import open_series
-from fairstem.register._motion import RowMotion
-from fairstem.register._sharpness import check_sharpness, compare_sharpness, fast_autocovariance
-from fairstem.register._spectrum import check_smooth_in_time, temporal_spectrum
-from fairstem.register._unchanged import check_residual, check_unchanged
+from fairstem.register._judge.checks import check_floor, check_independent, check_row_wise
+from fairstem.register._judge.floor import common_mode_floor
+from fairstem.register._judge.sharpness import check_sharpness, compare_sharpness, fast_autocovariance
+from fairstem.register._judge.spectrum import check_smooth_in_time, temporal_spectrum
+from fairstem.register._judge.unchanged import check_residual, check_unchanged
+from fairstem.register._series.average import average
+from fairstem.register._series.frames import open_series
+from fairstem.register._series.motion import RowMotion
 from fairstem.simulate.scan import RowDistortion, ScanDistortion
 
 SHARE = 0.95  # of good series that must pass

@@ -8,12 +8,12 @@ import pytest
 
 from fairstem import metrics, simulate
 from fairstem.errors import DataError
-from fairstem.register import _dense_kernels as kernels
-from fairstem.register._dense import register_dense
-from fairstem.register._dense_level import Level, Stack
-from fairstem.register._dense_median import MedianTarget
-from fairstem.register._frames import open_series
-from fairstem.register._sobolev import Spectrum, dirichlet_precision, from_modes, solve, to_modes
+from fairstem.register._dense import kernels
+from fairstem.register._dense.dense import register_dense
+from fairstem.register._dense.level import Level, Stack
+from fairstem.register._dense.median import MedianTarget
+from fairstem.register._dense.sobolev import Spectrum, dirichlet_precision, from_modes, solve, to_modes
+from fairstem.register._series.frames import open_series
 
 
 def started(displacement):

@@ -9,8 +9,8 @@ import pytest
 from fairstem import metrics
 from fairstem.atoms import bonds
 from fairstem.errors import DataError
-from fairstem.register._floor import common_mode_floor
-from fairstem.register._floor_dense import dense_floor
+from fairstem.register._judge.floor import common_mode_floor
+from fairstem.register._judge.floor_dense import dense_floor
 from fairstem.simulate.scan import RowDistortion, recorded_positions
 
 WIDTH = 2.78  # px, columns of protocol P1

@@ -7,9 +7,9 @@ import pytest
 
 from fairstem import atoms, register, simulate
 from fairstem.errors import DataError
-from fairstem.register._floor import common_mode_floor
-from fairstem.register._lattice_check import check_curve, two_dimensional
-from fairstem.register._template import Fold, Lattice, as_reference, flat_contrast, misfit
+from fairstem.register._judge.floor import common_mode_floor
+from fairstem.register._lattice.check import check_curve, two_dimensional
+from fairstem.register._lattice.template import Fold, Lattice, as_reference, flat_contrast, misfit
 from fairstem.simulate.render import render_columns
 
 PIXEL_NM = 0.018

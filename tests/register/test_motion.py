@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from fairstem.register._motion import DenseMotion, RowMotion, evaluate_grid, spline_basis
+from fairstem.register._series.motion import DenseMotion, RowMotion, evaluate_grid, spline_basis
 
 SHAPE = (48, 40)
 

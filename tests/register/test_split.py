@@ -7,11 +7,11 @@ import pytest
 
 from fairstem import simulate
 from fairstem.errors import DataError
-from fairstem.register._average import average
-from fairstem.register._difference import Image, measure_difference
-from fairstem.register._floor import common_mode_floor
-from fairstem.register._frames import open_series
-from fairstem.register._motion import RowMotion
+from fairstem.register._judge.difference import Image, measure_difference
+from fairstem.register._judge.floor import common_mode_floor
+from fairstem.register._series.average import average
+from fairstem.register._series.frames import open_series
+from fairstem.register._series.motion import RowMotion
 from fairstem.register._split import _floor_of_window, split_check, split_frames
 
 

@@ -7,13 +7,13 @@ import pytest
 
 from fairstem import simulate
 from fairstem.errors import DataError
-from fairstem.register._cell import SpectrumSum, find_cell
-from fairstem.register._frames import open_series
-from fairstem.register._motion import RowMotion
-from fairstem.register._pairs import correlate_pair, prepare_frame
-from fairstem.register._rigid import refine_rigid
-from fairstem.register._start import Start, find_start
-from fairstem.register._start_drift import follow_drift
+from fairstem.register._rows.rigid import refine_rigid
+from fairstem.register._series.frames import open_series
+from fairstem.register._series.motion import RowMotion
+from fairstem.register._start.cell import SpectrumSum, find_cell
+from fairstem.register._start.drift import follow_drift
+from fairstem.register._start.pairs import correlate_pair, prepare_frame
+from fairstem.register._start.start import Start, find_start
 
 CELL = 0.3905 / 0.018  # px, of phantom p1
 

@@ -14,8 +14,8 @@ from fairstem.priors import PriorCheck
 from fairstem.register import _store
 from fairstem.register._alignment import Alignment
 from fairstem.register._apply import apply
-from fairstem.register._floor import common_mode_floor
-from fairstem.register._motion import DenseMotion, RowMotion
+from fairstem.register._judge.floor import common_mode_floor
+from fairstem.register._series.motion import DenseMotion, RowMotion
 from fairstem.register._store import load, save
 
 SHAPE, N = (24, 20), 3

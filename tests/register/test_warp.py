@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fairstem.errors import DataError
-from fairstem.register._warp import deposit, fill_nearest, resample
+from fairstem.register._series.warp import deposit, fill_nearest, resample
 
 
 def field(shape=(20, 24), seed=0, size=1.0):

@@ -47,7 +47,7 @@ def register_series(
         If the series does not fit the method.
     """
     from fairstem import register
-    from fairstem.register._checks import check_unchanged
+    from fairstem.register import check_unchanged
     from fairstem.signals import open_data, steps_of
 
     start = time.perf_counter()
@@ -94,7 +94,7 @@ def register_series(
 
 def _checks(alignment: Any, budget: Mapping[str, float], width: float | None) -> list[dict[str, Any]]:
     """Return the checks of the alignment, and of the number of frames where there are columns to judge it."""
-    from fairstem.register._checks import check_floor
+    from fairstem.register import check_floor
 
     checks = [check.to_dict() for check in alignment.priors]
     known = {check["name"] for check in checks}
@@ -128,7 +128,7 @@ def _rows(alignment: Any) -> tuple[Floats | None, Floats | None]:
 
 
 def _spectrum(rows: Floats | None, row_error: Floats | None, used: Sequence[int]) -> Any:
-    from fairstem.register._spectrum import temporal_spectrum
+    from fairstem.register import temporal_spectrum
 
     if rows is None or len(used) < 2 or rows.shape[-1] < 32:
         return None

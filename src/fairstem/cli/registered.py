@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from fairstem.register._spectrum import TemporalSpectrum
+    from fairstem.register import TemporalSpectrum
 
 __all__ = ["Registered"]
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from fairstem.errors import DataError
 from fairstem.priors import PriorCheck
 from fairstem.register._alignment import Alignment
-from fairstem.register._average import Averaged, average
-from fairstem.register._brightness import match_brightness
-from fairstem.register._frames import Frames, open_series
-from fairstem.register._judge import judge
-from fairstem.register._measure import chi2_map
+from fairstem.register._judge.judge import judge
 from fairstem.register._models import Solved, solve
-from fairstem.register._start import Start, find_start
+from fairstem.register._rows.measure import chi2_map
+from fairstem.register._series.average import Averaged, average
+from fairstem.register._series.brightness import match_brightness
+from fairstem.register._series.frames import Frames, open_series
+from fairstem.register._start.start import Start, find_start
 from fairstem.signals import Finding, warn_findings
 
 __all__ = ["align"]
@@ -118,7 +118,7 @@ def align(
         raise DataError(f"reference={reference}, which is not in use", needed=f"one of {used}")
     solved = solve(frames, start, turns, used, model, reference=reference, slow=slow, dense=dense or {})
     if lattice:
-        from fairstem.register._lattice_pass import pass_lattice
+        from fairstem.register._lattice.lattice_pass import pass_lattice
 
         solved = pass_lattice(frames, solved, used, start)
     averaged = average(frames, solved.motion, used, how=combine)
@@ -126,7 +126,7 @@ def align(
     priors = (start.hop, *judge(frames, solved, averaged, chi2, seen, used))
     if solved.lattice_pass is not None:
         priors = (*priors, solved.lattice_pass.check)
-    asked = {"model": model, "reference": reference, "angles": angles and [float(a) for a in angles]}
+    asked: dict[str, Any] = {"model": model, "reference": reference, "angles": angles and [float(a) for a in angles]}
     asked |= {"slow": slow, "lattice": lattice, "combine": combine, "max_shift": max_shift, "dense": dense}
     return _result(frames, solved, averaged, chi2, used, priors, asked, start)
 
@@ -148,7 +148,7 @@ def _checked(
     if slow not in (True, False, "auto"):
         raise DataError(f"slow={slow!r}", needed="True, False or 'auto'")
     if lattice and (
-        model != "rowwise" or angles is not None and len({round(a % 180, 2) for a in angles}) > 1
+        model != "rowwise" or (angles is not None and len({round(a % 180, 2) for a in angles}) > 1)
     ):
         raise DataError(
             f"lattice=True with model={model!r} and angles={angles}",

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from fairstem.errors import DataError
 from fairstem.priors import PriorCheck
-from fairstem.register._floor import Floor
-from fairstem.register._frames import Frames
-from fairstem.register._motion import Motion
+from fairstem.register._judge.floor import Floor
+from fairstem.register._series.frames import Frames
+from fairstem.register._series.motion import Motion
 
 if TYPE_CHECKING:
-    from fairstem.register._lattice_pass import LatticePass
+    from fairstem.register._lattice.lattice_pass import LatticePass
 
 __all__ = ["Alignment"]
 

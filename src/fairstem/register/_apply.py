@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from fairstem.compute import BlockPlan, map_items, parse_bytes, plan, track
 from fairstem.errors import DataError, DataTypeError
-from fairstem.register._frames import Frames
-from fairstem.register._motion import Motion
-from fairstem.register._warp import deposit, resample
+from fairstem.register._series.frames import Frames
+from fairstem.register._series.motion import Motion
+from fairstem.register._series.warp import deposit, resample
 from fairstem.signals import Opened, open_data
 
 if TYPE_CHECKING:

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstem.register._floor import Floor, common_mode_floor
-from fairstem.register._floor_dense import dense_floor
-from fairstem.register._frames import Frames
-from fairstem.register._measure import NoiseLaw, Segments, chi2_map, compare, fit_noise_law, gain_of
-from fairstem.register._motion import DenseMotion, Motion, RowMotion
-from fairstem.register._reference import Pool, canvas_of
-from fairstem.register._rowwise import Rows, register_rows
-from fairstem.register._slow import BENT_PX, bending
-from fairstem.register._start import Start
+from fairstem.register._judge.floor import Floor, common_mode_floor
+from fairstem.register._judge.floor_dense import dense_floor
+from fairstem.register._rows.measure import NoiseLaw, Segments, chi2_map, compare, fit_noise_law, gain_of
+from fairstem.register._rows.reference import Pool, canvas_of
+from fairstem.register._rows.rowwise import Rows, register_rows
+from fairstem.register._rows.slow import BENT_PX, bending
+from fairstem.register._series.frames import Frames
+from fairstem.register._series.motion import DenseMotion, Motion, RowMotion
+from fairstem.register._start.start import Start
 
 if TYPE_CHECKING:
-    from fairstem.register._lattice_pass import LatticePass
+    from fairstem.register._lattice.lattice_pass import LatticePass
 
 __all__ = ["Solved", "solve"]
 
@@ -137,8 +137,8 @@ def _misfit(frames: Frames, rows: Rows, used: Sequence[int], law: NoiseLaw) -> f
 def _rigid(
     frames: Frames, start: Start, angles_deg: Floats, used: Sequence[int], reference: int | None
 ) -> Solved:
-    from fairstem.register._gauge import centre_rows
-    from fairstem.register._rigid import refine_rigid
+    from fairstem.register._rows.rigid import refine_rigid
+    from fairstem.register._series.gauge import centre_rows
 
     offsets, error = refine_rigid(frames, start, angles_deg=angles_deg)
     rows = np.repeat(offsets[:, :, None], frames.shape[0], axis=2)
@@ -162,7 +162,7 @@ def _rigid(
 def _dense(
     frames: Frames, start: Start, used: Sequence[int], reference: int | None, options: dict[str, Any]
 ) -> Solved:
-    from fairstem.register._dense import register_dense
+    from fairstem.register._dense.dense import register_dense
 
     # frames that show something else are left out like blank ones
     chosen = replace(frames, blank=tuple(k for k in range(frames.n) if k not in used))

@@ -14,9 +14,9 @@ from scipy.stats import f as f_distribution
 from fairstem.errors import DataError
 from fairstem.priors import PriorCheck
 from fairstem.register._alignment import Alignment
-from fairstem.register._difference import Difference, Image, measure_difference
-from fairstem.register._floor import Floor
-from fairstem.register._frames import open_series
+from fairstem.register._judge.difference import Difference, Image, measure_difference
+from fairstem.register._judge.floor import Floor
+from fairstem.register._series.frames import open_series
 
 __all__ = ["SplitCheck", "split_check"]
 

@@ -17,8 +17,8 @@ from fairstem.compute import staged_output
 from fairstem.errors import DataError, FileFormatError
 from fairstem.priors import PriorCheck
 from fairstem.register._alignment import Alignment
-from fairstem.register._floor import Floor
-from fairstem.register._motion import DenseMotion, Motion, RowMotion
+from fairstem.register._judge.floor import Floor
+from fairstem.register._series.motion import DenseMotion, Motion, RowMotion
 from fairstem.signals import Axis, make_signal, open_data
 from fairstem.signals.provenance import jsonable
 

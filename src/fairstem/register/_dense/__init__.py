@@ -1,0 +1,1 @@
+"""A displacement of every pixel, after Berkels et al."""

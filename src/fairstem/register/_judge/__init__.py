@@ -1,0 +1,1 @@
+"""The common-mode floor, and the assumptions measured on the result."""

@@ -1,0 +1,1 @@
+"""The frames of a series, where they lie, and what becomes of them: motion, warps, averages."""
