@@ -100,8 +100,7 @@ def test_without_pixel_size_lengths_are_in_px():
     )
 
 
-@pytest.mark.parametrize("depth", [1, 2])
-@pytest.mark.parametrize("shared", [None, Shared(0.15)])
+@pytest.mark.parametrize(("depth", "shared"), [(2, None), (1, Shared(0.15))])
 def test_error_bars_cover_two_thirds(depth, shared):
     score = []
     rng = np.random.default_rng(depth)
@@ -194,6 +193,15 @@ def test_support_measures_the_film(film):
         assert support.level == pytest.approx(0.15 * 2000, rel=0.03)
         assert support.roughness == pytest.approx(0.1 * 0.15 * 2000, rel=0.15)
         assert support.pixels < p.data.size
+
+
+def test_support_is_the_same_on_another_scale(film):
+    columns, p, support = film[0]
+    image = 0.02 * p.data.astype(float)
+    again = atoms.refine(image, p.truth[["y", "x"]], gain=0.02, pixel_size_nm=PX)
+    np.testing.assert_allclose(
+        atoms.support(image, again, gain=0.02).widen(again)["sd_y"], support.widen(columns)["sd_y"], rtol=1e-3
+    )
 
 
 def test_support_of_a_smooth_film_is_nothing():

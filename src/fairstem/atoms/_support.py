@@ -40,6 +40,9 @@ class Support:
         ``(size, size)`` counts²: power of the roughness at the frequencies of `numpy.fft.fft2`.
     pixels
         Number of pixels that it was measured on.
+    unit, dark
+        Counts of `level` and of column heights per count of `spectrum`, and counts of it that are no signal:
+        those of the image's noise model.
     """
 
     level: float
@@ -47,6 +50,7 @@ class Support:
     spectrum: Float = field(repr=False)
     pixels: int
     unit: float = 1.0
+    dark: float = 0.0
 
     def widen(self, columns: pd.DataFrame) -> pd.DataFrame:
         """Return a copy of a column table whose error bars include the support.
@@ -132,7 +136,8 @@ class Support:
         values = columns[["width", "height", "background"]].to_numpy(np.float64)
         for n, (width, height, background) in enumerate(values):
             bell = height / self.unit * np.exp(-r2 / (2 * width**2)) * (r2 <= (WINDOW * width) ** 2)
-            mean = np.maximum(bell + max(background / self.unit, 0.05 * self.level), 1e-9)
+            below = max(background, 0.05 * self.level) / self.unit + self.dark
+            mean = np.maximum(bell + below, 1e-9)
             for axis, slope in enumerate((bell * y / width**2, bell * x / width**2)):
                 weight = slope / mean
                 out[n, axis] = np.fft.fft2(weight / max(float((weight * slope).sum()), 1e-300))
@@ -206,7 +211,8 @@ def support(
     size = 2 * int(np.ceil(4 * WINDOW * width / 2))
     spectrum = np.maximum(_power(ready.counts - level, free, size) - max(level, 0.0), 0.0)
     roughness = float(np.sqrt(spectrum.mean()))
-    return Support(level * ready.unit, roughness * ready.unit, spectrum, int(free.sum()), ready.unit)
+    shown = (level - ready.dark) * ready.unit
+    return Support(shown, roughness * ready.unit, spectrum, int(free.sum()), ready.unit, ready.dark)
 
 
 def _power(values: Float, free: NDArray[np.bool_], size: int) -> Float:
