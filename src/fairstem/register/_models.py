@@ -115,7 +115,7 @@ def _rowwise(
     for axis, prior in zip(("y", "x"), rows.priors, strict=True):
         found[f"jitter_{axis}_px"] = float(np.sqrt(prior.jitter))
         found[f"walk_{axis}_px2"] = prior.walk
-    found["slow"] = None if rows.slow is None else list(rows.slow.curvature)
+    found["slow"] = None if rows.slow is None else [list(v) for v in rows.slow.variances]
     return Solved(
         rows.motion,
         rows.pool,

@@ -94,8 +94,8 @@ class LatticeFit:
         if self.cells < _FEWEST_CELLS:
             _refuse(f"only {self.cells:.0f} unit cells follow one template, and {_FEWEST_CELLS} are needed")
         found = compare(self.image, at, as_reference(tile, self.contrast), self.image_law)
-        rows = np.arange(self.canvas.shape[0])
-        self._learn(*self._pooled([(found, rows, np.arange(self.canvas.shape[1]))]))
+        rows, columns = (np.arange(n, dtype=np.float64) for n in self.canvas.shape)
+        self._learn(*self._pooled([(found, rows, columns)]))
 
     def enlarge_cell(self) -> None:
         """Take a cell of twice the area while that explains the average clearly better.
@@ -192,7 +192,7 @@ class LatticeFit:
             )  # type: ignore[assignment]
             smoothed, error = smooth(z, v, self.priors[axis])
             curve[axis], self.error[axis] = smoothed[0], error[0]
-        seen = np.isfinite(variance).all(axis=0)
+        seen = np.asarray(np.isfinite(variance).all(axis=0))
         y = np.arange(curve.shape[1], dtype=np.float64)
         slope_y, offset = np.polyfit(y[seen], curve[:, seen].T, 1)
         change = curve - self.curve
@@ -259,7 +259,7 @@ class LatticeFit:
         found = compare(
             self.image, at, as_reference(self.tile, self.contrast.everywhere(keep)), self.image_law
         )
-        rows, columns = np.arange(keep.shape[0]), np.arange(keep.shape[1])
+        rows, columns = (np.arange(n, dtype=np.float64) for n in keep.shape)
         information, score = self._pooled([(found, rows, columns)])
         bands = max(4, round(keep.shape[0] / max(self.lattice.longest, 16.0)))
         edges = np.linspace(0, keep.shape[0], bands + 1).astype(int)[:-1]

@@ -61,7 +61,8 @@ class Lattice:
         """
         turn = np.eye(2) + np.column_stack([slope_y, slope_x])
         # bend is expressed in px of the new cell, that is after the turn
-        return Lattice(self.reciprocal @ turn, np.linalg.solve(turn, self.bend + step[:, None] + bend))
+        bent = np.asarray(np.linalg.solve(turn, self.bend + step[:, None] + bend), dtype=np.float64)
+        return Lattice(self.reciprocal @ turn, bent)
 
 
 @dataclass(frozen=True)

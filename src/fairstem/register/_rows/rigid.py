@@ -116,10 +116,10 @@ def _step(
 ) -> tuple[Floats, Floats]:
     """Return the Gauss-Newton step of a whole frame along the axes of the average, and its covariance."""
     ny = len(values)
-    information, score, chi2 = np.empty((ny, 1, 3)), np.empty((ny, 1, 2)), np.empty((ny, 1, 2))
+    information, score, chi2 = np.empty((ny, 1, 4)), np.empty((ny, 1, 2)), np.empty((ny, 1, 2))
     table = (reference.coefficients, reference.weight, reference.least)
     compare_rows(values, mask, *at, table, law, information, score, chi2)
-    yy, yx, xx = information.sum(axis=(0, 1))
+    yy, yx, xx, _ = information.sum(axis=(0, 1))
     total, count = chi2.sum(axis=(0, 1))
     matrix = np.array([[yy, yx], [yx, xx]])
     if count < 16 or np.linalg.det(matrix) <= 1e-12 * np.trace(matrix) ** 2:

@@ -208,7 +208,7 @@ class _Run:
         return self._smoothed(k)
 
     def _smoothed(self, k: int) -> Floats:
-        out = np.empty_like(self.measured[k])
+        out = np.empty((2, self.frames.shape[0]))
         for axis in range(2):
             z = (self.measured[k, axis] - self.base[k, axis])[None]
             variance = self.measured_variance[k, axis][None]

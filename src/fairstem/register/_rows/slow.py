@@ -1,8 +1,8 @@
 """A slow field on top of the rows: what moves differently along a row, on a coarse grid of splines.
 
 **Prior.** Such distortion (charging, a scan that isn't linear, a specimen that bends) is smooth over both
-axes. How smooth is found from the data: the curvature of the field has a variance, and the one under which
-the measured displacement of the parts of all rows is most likely is taken.
+axes and of limited size. How smooth and how large is found from the data: curvature and field have a variance
+each, and those are taken under which the measured displacement of the parts of all rows is most likely.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["BENT_PX", "SlowFit", "bending", "fit_slow", "grid_for"]
 Floats = NDArray[np.float64]
 _PX_A_KNOT = 32
 _MOST_SPANS = 16  # a side: the equations are solved as a whole
-_STIFFNESS = np.geomspace(1e-6, 1e2, 17)  # candidates for the variance of the curvature, px²
+_STIFFNESS = np.geomspace(1e-6, 1e2, 9)  # candidates for the variance of the curvature, px²
+_SIZES = (0.1, 1.0, 10.0, 1000.0)  # candidates for the variance of the field itself, px²
 _LEAST_GAIN = 10.0  # of the log-likelihood, for a field to count: odds of e¹⁰
 BENT_PX = 0.02  # rms of a slow field from which on it is worth its while
-_RIDGE = 1e-4  # of the penalty: keeps planes, which have no curvature, from being free
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,15 @@ class SlowFit:
     ----------
     coefficients
         ``(frame, 2, gy, gx)`` px, as `RowMotion` takes them; mean zero along each row.
-    curvature
-        ``(2,)`` variance of the curvature that was found, along the slow and the fast axis.
+    variances
+        For the displacement along the slow and the fast axis: the variances of curvature and of the field,
+        px², that were found.
     gain
         Log-likelihood that the fields add to no field at all, both axes and all frames.
     """
 
     coefficients: Floats
-    curvature: tuple[float, float]
+    variances: tuple[tuple[float, float], tuple[float, float]]
     gain: float
 
 
@@ -82,11 +83,11 @@ def fit_slow(segments: Sequence[Segments | None], used: Sequence[int], present: 
     out, found, total = present.copy(), [], 0.0
     for axis in range(2):
         systems = [_equations(segments[k], axis, down, along, present[k, axis]) for k in used]
-        best, gain = _most_likely(systems, penalty)
+        precision, made, gain = _most_likely(systems, penalty)
         total += gain
-        found.append(best)
+        found.append(made)
         for k, (h, g) in zip(used, systems, strict=True):
-            out[k, axis] = np.linalg.solve(h + penalty / best, g).reshape(grid)
+            out[k, axis] = np.linalg.solve(h + precision, g).reshape(grid)
     # what a row shares is the business of the rows
     share = spline_basis(1001, grid[1]).mean(axis=0)
     out -= (out @ share)[..., None]
@@ -120,25 +121,29 @@ def _equations(
     return matrix, right + matrix @ present.ravel()
 
 
-def _most_likely(systems: Sequence[tuple[Floats, Floats]], penalty: Floats) -> tuple[float, float]:
-    """Return the variance of the curvature under which all fields are most likely, and what they gain."""
-    log_det = float(np.linalg.slogdet(penalty)[1])
-    gains = [
-        sum(_evidence(h, g, penalty / v, log_det - len(penalty) * math.log(v)) for h, g in systems)
-        for v in _STIFFNESS
-    ]
-    at = int(np.argmax(gains))
-    return float(_STIFFNESS[at]), gains[at]
+def _most_likely(
+    systems: Sequence[tuple[Floats, Floats]], bend: Floats
+) -> tuple[Floats, tuple[float, float], float]:
+    """Return the most likely precision of the coefficients, its two variances, and the log-likelihood gained."""
+    best, gain, made = bend, -math.inf, (0.0, 0.0)
+    for size in _SIZES:
+        for curvature in _STIFFNESS:
+            precision = bend / curvature + np.eye(len(bend)) / size
+            log_det = float(np.linalg.slogdet(precision)[1])
+            own = sum(_evidence(h, g, precision, log_det) for h, g in systems)
+            if own > gain:
+                best, gain, made = precision, own, (float(curvature), float(size))
+    return best, made, gain
 
 
 def _bending(grid: tuple[int, int]) -> Floats:
-    """Return the penalty on second differences along both axes, with a small ridge."""
+    """Return the penalty on second differences along both axes."""
     parts = []
     for n in grid:
         second = np.diff(np.eye(n), 2, axis=0)
         parts.append(second.T @ second)
     eye_y, eye_x = np.eye(grid[0]), np.eye(grid[1])
-    return np.kron(parts[0], eye_x) + np.kron(eye_y, parts[1]) + _RIDGE * np.eye(grid[0] * grid[1])
+    return np.kron(parts[0], eye_x) + np.kron(eye_y, parts[1])
 
 
 def _evidence(matrix: Floats, right: Floats, precision: Floats, log_det: float) -> float:

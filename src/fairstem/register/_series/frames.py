@@ -83,7 +83,7 @@ class Frames:
         if hasattr(part, "compute"):
             part = part.compute()
         masked = np.ma.getmaskarray(part) if isinstance(part, np.ma.MaskedArray) else None
-        values = np.array(np.ma.getdata(part), dtype=np.float64)
+        values = np.array(np.ma.getdata(part), dtype=np.float64, order="C")  # kernels are compiled for one order
         if self.scale is not None and self.level is not None:
             values = (values - self.level[k]) / self.scale[k]
         good = np.isfinite(values) if masked is None else np.isfinite(values) & ~masked
