@@ -4,15 +4,15 @@ import math
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d
 
 from fairstem import simulate
 from fairstem.errors import DataError
-from fairstem.register._judge.checks import check_floor, check_independent, check_row_wise
+from fairstem.register._judge.checks import check_floor, check_independent
 from fairstem.register._judge.floor import common_mode_floor
 from fairstem.register._judge.sharpness import check_sharpness, compare_sharpness, fast_autocovariance
 from fairstem.register._judge.spectrum import check_smooth_in_time, temporal_spectrum
-from fairstem.register._judge.unchanged import check_residual, check_unchanged
+from fairstem.register._judge.unchanged import check_unchanged
 from fairstem.register._series.average import average
 from fairstem.register._series.frames import open_series
 from fairstem.register._series.motion import RowMotion
@@ -43,15 +43,13 @@ def measured_rows(seed, frames=10, ny=128):
 
 @pytest.mark.parametrize("peak", [3.0, 30.0])
 def test_an_unchanged_object_passes(peak):
-    verdicts, levels = [], []
+    verdicts = []
     for seed in range(20):
         chi2, counts = residual_map(peak, seed)
         check, changed = check_unchanged(chi2, np.full(chi2.shape, 10), counts=counts)
         verdicts.append(check.holds)
-        levels.append(check_residual(chi2, np.full(chi2.shape, 10)).holds)
         assert changed.any() != check.holds
     assert passing(verdicts) >= SHARE
-    assert passing(levels) >= SHARE
 
 
 def test_a_column_that_moved_is_found_where_it_was():
@@ -87,36 +85,12 @@ def test_displacement_that_is_left_is_no_change_of_the_object():
     assert passing(verdicts) >= 0.9
 
 
-def test_wrong_noise_everywhere_is_another_check():
+def test_wrong_noise_everywhere_is_no_change_of_the_object():
     chi2, counts = residual_map(30.0, 1)
     samples = np.full(chi2.shape, 10)
     assert check_unchanged(1.4 * chi2, samples, counts=counts)[0].holds
-    assert check_residual(1.4 * chi2, samples).holds is False
     nothing = np.zeros(chi2.shape)
-    assert check_residual(chi2, nothing).holds is None
     assert check_unchanged(chi2, nothing)[0].holds is None
-
-
-def test_rows_that_move_as_one_pass_and_bent_ones_fail():
-    good, bent = [], []
-    variance = np.full((8, 2, 96, 4), 0.2**2)
-    # a slow field of 0.1 px, different in each frame
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        noise = rng.normal(0, 0.2, variance.shape)
-        field = gaussian_filter(rng.normal(0, 1, variance.shape), (0, 0, 30, 0), mode="nearest")
-        field -= field.mean(axis=3, keepdims=True)
-        good.append(check_row_wise(noise, variance, tolerance_px=1e-6).holds)
-        bent.append(check_row_wise(noise + 0.1 * field / field.std(), variance).holds)
-    assert passing(good) >= SHARE
-    assert not any(bent)
-
-
-def test_row_wise_check_does_not_need_the_right_variance():
-    noise = np.random.default_rng(3).normal(0, 0.2, (8, 2, 96, 4))
-    for scale in (0.2, 5.0):
-        assert check_row_wise(noise, np.full(noise.shape, scale * 0.04)).holds
-    assert check_row_wise(noise, np.full(noise.shape, np.inf)).holds is None
 
 
 def test_independent_frames_pass_and_a_slow_walk_fails():
@@ -253,8 +227,6 @@ def test_enough_frames():
     [
         (lambda: check_unchanged(np.ones((8, 8)), np.ones((8, 9))), "two maps"),
         (lambda: check_unchanged(np.ones((8, 8)), np.ones((8, 8)), counts=np.ones(3)), "equal shapes"),
-        (lambda: check_residual(np.ones(8), np.ones(8)), "two maps"),
-        (lambda: check_row_wise(np.ones((2, 2, 8, 1)), np.ones((2, 2, 8, 1))), "2 segments"),
         (lambda: check_independent(np.ones((4, 3, 8))), "frame, 2, y"),
         (lambda: check_independent(np.full((4, 2, 8), np.nan)), "finite"),
         (lambda: temporal_spectrum(np.ones((4, 2, 8)), np.ones((4, 2, 8))), "32 rows"),

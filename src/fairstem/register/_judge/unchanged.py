@@ -13,7 +13,7 @@ from scipy.stats import norm
 from fairstem.errors import DataError
 from fairstem.priors import PriorCheck
 
-__all__ = ["FALSE_ALARM", "check_residual", "check_unchanged"]
+__all__ = ["FALSE_ALARM", "check_unchanged"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -104,58 +104,6 @@ def check_unchanged(
         "look at the map of changes; leave out the frames after the change, or read those places with care",
     )
     return check, changed
-
-
-def check_residual(chi2: ArrayLike, samples: ArrayLike, *, tolerance: float = 0.1) -> PriorCheck:
-    """Test that the frames differ from the average by counting noise overall.
-
-    Prior: noise model and registration are right for most of the image: the residuals are as large as
-    expected.
-
-    Parameters
-    ----------
-    chi2, samples
-        As for `check_unchanged`.
-    tolerance
-        Excess that is accepted as error of the noise model itself: 0.1 is 10 % in the variance.
-
-    Returns
-    -------
-    PriorCheck
-        The median of the locally averaged map against ``1 + tolerance + 2.3 standard errors`` (1 %).
-
-    Raises
-    ------
-    DataError
-        The shapes differ.
-
-    Notes
-    -----
-    Cost: ``O(pixels)``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> chi2 = np.random.default_rng(0).chisquare(10, (64, 64)) / 10
-    >>> check_residual(chi2, np.full((64, 64), 10)).holds, check_residual(2 * chi2, np.full((64, 64), 10)).holds
-    (True, False)
-    """
-    values, weight = _checked_map(chi2, samples)
-    level, threshold = math.nan, 1 + tolerance
-    if weight.any():
-        mean, _ = _local_mean(values, weight, _SCALES_PX[1])
-        level = float(np.median(mean[weight > 0]))
-        threshold += norm.isf(FALSE_ALARM) * math.sqrt(math.pi / weight.sum())
-    return PriorCheck(
-        "residual-is-noise",
-        "frames differ from the average by counting noise only",
-        level,
-        float(threshold),
-        "<=",
-        "median residual variance over that of counting noise",
-        "check gain, offset and readout noise; if they are right, the frames are not well registered: "
-        'try model="dense"',
-    )
 
 
 def _checked_map(chi2: ArrayLike, samples: ArrayLike) -> tuple[Floats, Floats]:
