@@ -108,4 +108,8 @@ def pt_nanoparticle(folder: Path) -> list[Table]:
         off = abs(main.get(key, 0.0) - COVERAGE)
         table.targets.append(verdict(f"{at}coverage of {what} off {COVERAGE:g} % by", off, WITHIN, " %"))
     table.targets.append(verdict(f"{at}bias of Δd over its error", abs(main["bias"]) / main["rms"], 0.1))
+    smooth = next(row for row in table.rows if row["film"] == ON["smooth"])
+    off = abs(smooth.get("cover", 0.0) - COVERAGE)
+    name = f"Pt nanoparticle on a smooth film: coverage of Δd off {COVERAGE:g} % by"
+    table.targets.append(verdict(name, off, WITHIN, " %"))
     return [table]
