@@ -13,6 +13,7 @@ from fairstem.register._judge.sharpness import check_sharpness
 from fairstem.register._judge.spectrum import check_smooth_in_time
 from fairstem.register._judge.unchanged import check_unchanged
 from fairstem.register._models import Solved
+from fairstem.register._rows.measure import NoiseLaw
 from fairstem.register._rows.slow import BENT_PX, bending
 from fairstem.register._series.average import Averaged
 from fairstem.register._series.frames import Frames
@@ -20,6 +21,7 @@ from fairstem.register._series.frames import Frames
 __all__ = ["judge"]
 
 Floats = NDArray[np.float64]
+_FEWEST = 0.05  # electrons a pixel: what is darker is taken as that
 
 
 def judge(
@@ -42,10 +44,17 @@ def judge(
     """
     chosen = list(used)
     rows, variance = solved.measured[chosen], solved.measured_variance[chosen]
-    unchanged, _ = check_unchanged(chi2, seen, counts=averaged.image)
+    unchanged, _ = check_unchanged(chi2, seen, counts=_electrons(averaged.image, solved.law))
     smooth, _ = check_smooth_in_time(rows, variance)
     sharpness, _ = check_sharpness(averaged.image, averaged.samples, frames, solved.motion, used)
     return [unchanged, smooth, _as_one(solved, used, frames.shape), sharpness, check_independent(rows)]
+
+
+def _electrons(image: Floats, law: NoiseLaw) -> Floats | None:
+    """Return the counts that have the relative noise of the image; None where noise does not grow with it."""
+    if law.slope <= 0:
+        return None
+    return np.maximum(law.variance(image) / law.slope**2, _FEWEST)
 
 
 def _as_one(solved: Solved, used: Sequence[int], shape: tuple[int, int]) -> PriorCheck:

@@ -20,6 +20,7 @@ __all__ = ["Sharpness", "check_sharpness", "compare_sharpness", "fast_autocovari
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 FALSE_ALARM = 0.01
+_ROWS = 1024  # lines along the axis that are looked at
 LAGS = 26
 _FIRST_LAG = 3  # interpolation correlates the noise of the average up to two pixels
 _WIDTHS = 4.5  # lags up to so many column widths tell a width
@@ -76,7 +77,7 @@ def fast_autocovariance(
 
     Notes
     -----
-    Cost: ``O(pixels * lags)``.
+    Of images of more than 1024 lines every second (third ...) is taken. Cost: ``O(pixels * lags)``.
 
     Examples
     --------
@@ -93,14 +94,16 @@ def fast_autocovariance(
         raise DataError("values are not finite", needed="finite values inside the mask")
     if axis == 0:
         image, inside = image.T, inside.T
+    thin = max(image.shape[0] // _ROWS, 1)
+    image, inside = image[::thin], inside[::thin]
     out = np.zeros(lags)
     if not inside.any():
         return out
     off, one = np.where(inside, image - image[inside].mean(), 0.0), inside.astype(np.float64)
     nx = image.shape[1]
     for lag in range(min(lags, nx)):
-        pairs = np.vdot(one[:, : nx - lag], one[:, lag:])
-        out[lag] = np.vdot(off[:, : nx - lag], off[:, lag:]) / max(float(pairs), 1.0)
+        pairs = np.einsum("ij,ij->", one[:, : nx - lag], one[:, lag:])
+        out[lag] = np.einsum("ij,ij->", off[:, : nx - lag], off[:, lag:]) / max(float(pairs), 1.0)
     return out
 
 

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 FALSE_ALARM = 0.01  # of each check, when its assumption is true
 _SCALES_PX = (2.5, 8.0)  # sigma: one atom column, and a region of several
+_FITTED = 100_000  # pixels are enough for a line
 _REFITS = 4  # of the level, changes left out
 _EDGE_OF_REGION = 3.0  # standard deviations at which a significant region ends
 
@@ -163,7 +164,8 @@ def _level(mean: Floats, inside: Bools, steep: Floats | None) -> Floats:
     constant = np.full(mean.shape, max(float(np.median(mean[inside])), 1e-12))
     if steep is None or not steep[inside].any():
         return constant
-    x, y = steep[inside], mean[inside]
+    thin = max(int(inside.sum()) // _FITTED, 1)
+    x, y = steep[inside][::thin], mean[inside][::thin]
     keep = np.ones(len(y), dtype=bool)
     base, slope = float(constant.flat[0]), 0.0
     for _ in range(_REFITS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-__all__ = ["compare_rows", "residuals", "spread"]
+__all__ = ["compare_rows", "residuals", "smooth_rows", "spread"]
 
 BLURRED_NOISE = 0.066  # variance of the reference in units of that of one frame's pixel, times the frames
 SLOPE_NOISE = 0.0265  # the same for the slope of the blurred reference, per px²
@@ -65,6 +65,21 @@ def spread(values, mask, at_y, at_x, total, weight):
                     w = row_weight * wx[b]
                     total[iy - 1 + a, ix - 1 + b] += w * value
                     weight[iy - 1 + a, ix - 1 + b] += w
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def smooth_rows(image, line, out):
+    """Convolve with (1, 2, 1) / 4 along both axes; the outermost lines keep their weight. `line` is a row."""
+    ny, nx = image.shape
+    for i in range(ny):
+        inner_y = 0 < i < ny - 1
+        for j in range(nx):
+            line[j] = (
+                0.5 * image[i, j] + 0.25 * (image[i - 1, j] + image[i + 1, j]) if inner_y else image[i, j]
+            )
+        out[i, 0], out[i, nx - 1] = line[0], line[nx - 1]
+        for j in range(1, nx - 1):
+            out[i, j] = 0.5 * line[j] + 0.25 * (line[j - 1] + line[j + 1])
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstem.register._rows.kernels import spread
+from fairstem.register._rows.kernels import smooth_rows, spread
 from fairstem.register._series.frames import Frame
 from fairstem.register._series.motion import Motion
 
@@ -147,24 +147,19 @@ class Pool:
 
     def everything(self) -> Spread:
         """Return the sum of all frames."""
-        return functools.reduce(Spread.__add__, self._sums.values(), self.canvas.empty())
+        return functools.reduce(Spread.__add__, self._sums.values())
 
     def without(self, k: int, frame: Frame, forward: Floats, *, whole_group: bool = False) -> Spread:
         """Return the sum of all frames but `k` (or all but its group), as it was added."""
-        rest = self.canvas.empty()
-        for group, total in self._sums.items():
-            if group != self.groups[k]:
-                rest = rest + total
+        others = [total for group, total in self._sums.items() if group != self.groups[k]]
         if whole_group:
-            return rest
+            return functools.reduce(Spread.__add__, others) if others else self.canvas.empty()
         own = self._own[k] if self._keep else self.canvas.spread(frame, forward)
-        return rest + (self._sums[self.groups[k]] - own)
+        return functools.reduce(Spread.__add__, others, self._sums[self.groups[k]] - own)
 
 
 def smooth_binomially(image: Floats) -> Floats:
     """Convolve with (1, 2, 1) / 4 along both axes; the outermost lines are kept."""
-    rows = image.copy()
-    rows[1:-1] = 0.5 * image[1:-1] + 0.25 * (image[:-2] + image[2:])
-    out = rows.copy()
-    out[:, 1:-1] = 0.5 * rows[:, 1:-1] + 0.25 * (rows[:, :-2] + rows[:, 2:])
+    out = np.empty_like(image)
+    smooth_rows(image, np.empty(image.shape[1]), out)
     return out
