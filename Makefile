@@ -16,7 +16,7 @@ ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 VECLIB_M
 BATCH = $(ONE_THREAD) MPLBACKEND=Agg
 
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
-CHECKED = src tests benchmarks docs
+CHECKED = src tests benchmarks examples docs
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -11,6 +11,7 @@ from typing import Any
 
 from . import series
 from .harness import worker
+from .register_pt import pt_nanoparticle
 from .series import (
     ANGLES,
     DENSE,
@@ -290,12 +291,3 @@ def lazy(folder: Path) -> Table:
         verdict("`apply`: counts lost or gained, share", table.rows[1]["counts_off"], 1e-6),
     ]
     return table
-
-
-def pt_nanoparticle(folder: Path) -> list[Table]:
-    """Return the table of the Pt nanoparticle: align, find, refine, bonds. The hook: nothing is measured yet.
-
-    The worker ``pt_table.py FIRST LAST OUT.json`` writes one record a seed and a way.
-    """
-    del folder
-    return []
