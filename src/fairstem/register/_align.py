@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,14 @@ from fairstem.priors import PriorCheck
 from fairstem.register._alignment import Alignment
 from fairstem.register._judge.judge import judge
 from fairstem.register._models import Solved, solve
+from fairstem.register._options import (
+    Average,
+    Model,
+    check_choices,
+    check_dense,
+    checked_angles,
+    checked_reference,
+)
 from fairstem.register._rows.measure import chi2_map
 from fairstem.register._series.average import Averaged, average
 from fairstem.register._series.brightness import match_brightness
@@ -24,8 +32,6 @@ from fairstem.signals import Finding, warn_findings
 __all__ = ["align"]
 
 Floats = NDArray[np.float64]
-Model = Literal["rowwise", "dense", "rigid"]
-Average = Literal["mean", "median", "likelihood"]
 log = logging.getLogger(__name__)
 
 
@@ -108,7 +114,10 @@ def align(
     True
     """
     frames = open_series(series)
-    turns = _checked(frames, model, reference, angles, slow, lattice, combine)
+    check_choices(model, combine, slow, max_shift)
+    check_dense(dense, model)
+    reference = checked_reference(reference, frames.n)
+    turns = checked_angles(angles, frames.n, model, lattice=lattice)
     start = find_start(frames, angles_deg=turns, max_shift=max_shift)
     used = tuple(k for k in frames.usable if k not in start.strangers)
     frames = match_brightness(frames, start.offsets, used)
@@ -126,45 +135,10 @@ def align(
     priors = (start.hop, *judge(frames, solved, averaged, chi2, seen, used))
     if solved.lattice_pass is not None:
         priors = (*priors, solved.lattice_pass.check)
-    asked: dict[str, Any] = {"model": model, "reference": reference, "angles": angles and [float(a) for a in angles]}
-    asked |= {"slow": slow, "lattice": lattice, "combine": combine, "max_shift": max_shift, "dense": dense}
+    given = None if angles is None else turns.tolist()
+    asked: dict[str, Any] = {"model": model, "reference": reference, "angles": given, "slow": slow}
+    asked |= {"lattice": lattice, "combine": combine, "max_shift": max_shift, "dense": dense}
     return _result(frames, solved, averaged, chi2, used, priors, asked, start)
-
-
-def _checked(
-    frames: Frames,
-    model: str,
-    reference: int | None,
-    angles: Sequence[float] | None,
-    slow: bool | str,
-    lattice: bool,
-    combine: str,
-) -> Floats:
-    """Check the options; return the angle of each frame."""
-    if model not in get_args(Model):
-        raise DataError(f"model={model!r}", needed="'rowwise', 'dense' or 'rigid'")
-    if combine not in get_args(Average):
-        raise DataError(f"combine={combine!r}", needed="'mean', 'median' or 'likelihood'")
-    if slow not in (True, False, "auto"):
-        raise DataError(f"slow={slow!r}", needed="True, False or 'auto'")
-    if lattice and (
-        model != "rowwise" or (angles is not None and len({round(a % 180, 2) for a in angles}) > 1)
-    ):
-        raise DataError(
-            f"lattice=True with model={model!r} and angles={angles}",
-            needed="the row-wise model and scans in one direction",
-            todo="leave lattice out: scans in several directions need no lattice",
-        )
-    if reference is not None and not 0 <= reference < frames.n:
-        raise DataError(f"reference={reference}", needed=f"a frame from 0 to {frames.n - 1}")
-    if angles is None:
-        return np.zeros(frames.n)
-    turns = np.asarray(angles, dtype=np.float64)
-    if turns.shape != (frames.n,) or not np.isfinite(turns).all():
-        raise DataError(f"angles={angles}", needed=f"{frames.n} finite angles in degrees, one a frame")
-    if turns.any() and model == "dense":
-        raise DataError("angles with model='dense'", needed="the row-wise or the rigid model")
-    return turns
 
 
 def _warn_strangers(start: Start) -> None:

@@ -22,6 +22,7 @@ _WEAK = 1 / 25.0  # 1/px²: a row that says nothing stays within about 5 px of w
 _UNKNOWN = 4.0  # px²: a row with a larger variance is taken as not measured
 _REACH = 2.0  # px: a slope says nothing of what lies farther away
 _BINS = 24
+_LEAST_NOISE = 1e-12  # of the contrast, squared: frames without noise need a variance too
 _MOST_GAIN = 1.5  # features this much sharper than the blur are noise
 
 
@@ -169,7 +170,8 @@ def fit_noise_law(
 
 def _fit_line(value: Floats, square: Floats) -> NoiseLaw:
     if value.size == 0:
-        return NoiseLaw(0.0, 1.0, 1e-12)
+        return NoiseLaw(0.0, 1.0, np.finfo(np.float64).tiny)
+    least = max(_LEAST_NOISE * float(value.var()), np.finfo(np.float64).tiny)
     edges = np.quantile(value[:: max(value.size // 20_000, 1)], np.linspace(0, 1, _BINS + 1))
     number = np.clip(np.searchsorted(edges, value, side="right") - 1, 0, _BINS - 1)
     count = np.maximum(np.bincount(number, minlength=_BINS), 1e-9)
@@ -177,7 +179,7 @@ def _fit_line(value: Floats, square: Floats) -> NoiseLaw:
     y = np.bincount(number, square, _BINS) / count
     filled = (count > 4) & (y > 0)
     if filled.sum() < 2:
-        level = float(square.mean()) or 1e-12
+        level = max(float(square.mean()), least)
         return NoiseLaw(level, 0.0, level)
     from scipy.optimize import nnls
 
@@ -186,7 +188,7 @@ def _fit_line(value: Floats, square: Floats) -> NoiseLaw:
     low = float(x.min())
     design = np.column_stack([np.ones_like(x), x - low]) * weight[:, None]
     (base, slope), _ = nnls(design, y * weight)
-    lowest = max(0.3 * float(y.min()), 1e-12)
+    lowest = max(0.3 * float(y.min()), least)
     return NoiseLaw(float(base - slope * low), float(slope), lowest)
 
 

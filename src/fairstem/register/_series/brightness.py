@@ -99,7 +99,8 @@ def _block_means(values: Floats) -> Floats:
     measured = np.isfinite(cut)
     count = measured.sum(axis=(1, 3))
     total = np.where(measured, cut, 0.0).sum(axis=(1, 3))
-    return np.divide(total, count, out=np.full((ny, nx), np.nan), where=2 * count >= _BLOCK**2)
+    mean = np.divide(total, count, out=np.full((ny, nx), np.nan), where=2 * count >= _BLOCK**2)
+    return np.asarray(mean)
 
 
 def _shared(own: Frame, other: Frame, step: NDArray[np.int_]) -> tuple[Floats, Floats]:

@@ -15,7 +15,7 @@ from fairstem.signals import Finding, Opened, open_data, stack
 __all__ = ["Frame", "Frames", "open_series"]
 
 Floats = NDArray[np.float64]
-_SMALLEST = 16  # px a side: fewer rows say nothing about their displacement
+_SMALLEST = 32  # px a side: fewer rows say nothing about how displacement goes on in time
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,9 @@ class Frames:
         if hasattr(part, "compute"):
             part = part.compute()
         masked = np.ma.getmaskarray(part) if isinstance(part, np.ma.MaskedArray) else None
-        values = np.array(np.ma.getdata(part), dtype=np.float64, order="C")  # kernels are compiled for one order
+        values = np.array(
+            np.ma.getdata(part), dtype=np.float64, order="C"
+        )  # kernels are compiled for one order
         if self.scale is not None and self.level is not None:
             values = (values - self.level[k]) / self.scale[k]
         good = np.isfinite(values) if masked is None else np.isfinite(values) & ~masked
@@ -153,20 +155,23 @@ def _listed(numbers: Sequence[int], most: int = 6) -> str:
 def _check_form(opened: Opened, name: str) -> None:
     array = opened.array
     dtype, shape = np.dtype(array.dtype), tuple(array.shape)
+    coloured = shape[-1:] in ((3,), (4,)) and dtype == np.uint8
     if array.ndim != 3:
         todo = {
             2: "one image has nothing to be registered with: stack the frames of the series, numpy.stack([a, b])",
             4: "a 4D scan or a series of spectrum images follows its images: align those, then register.apply",
         }.get(array.ndim, "")
+        if coloured:
+            todo = "these are RGB pictures: load the microscope's own files, or average the colours first"
         raise DataError(
             f"{name} has {array.ndim} dimension(s), shape {shape}", needed="a series (frame, y, x)", todo=todo
         )
     if dtype.kind not in "iuf":
-        raise DataTypeError(
-            f"{name} has values of type {dtype}",
-            needed="integers or floats",
-            todo="convert: series.astype(float)",
-        )
+        todo = {
+            "c": "take the modulus: numpy.abs(series)",
+            "V": "RGB pictures hold no counts: load the microscope's own files",
+        }.get(dtype.kind, "convert: series.astype(float)")
+        raise DataTypeError(f"{name} has values of type {dtype}", needed="integers or floats", todo=todo)
     if shape[0] < 2:
         raise DataError(
             f"{name} has {shape[0]} frame, shape {shape}",

@@ -63,10 +63,13 @@ def make_copies(frames: Frames, angles_deg: Floats, max_shift: float | None) -> 
     first = max(1, math.ceil(max(frames.shape) / _LARGEST))
     base: list[Frame] = []
     spectra: SpectrumSum | None = None
+    unit = 0.0
     for k in frames.usable:
         frame = frames.read(k)
+        # in a unit of their own, values of any size can be squared in single precision
+        unit = unit or _brightest(frame)
         small = Frame(*mean_blocks(frame.values, frame.mask, first))
-        small = Frame(small.values.astype(np.float32), small.mask)
+        small = Frame((small.values / unit).astype(np.float32), small.mask)
         base.append(small)
         turned = _turned(small, angles_deg[k])
         spectra = SpectrumSum(turned.values.shape) if spectra is None else spectra
@@ -113,6 +116,10 @@ def turn_matrix(angle_deg: float) -> Floats:
     """Return the matrix that turns (y, x) from the axes of the scan to those of the object."""
     angle = math.radians(angle_deg)
     return np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+
+
+def _brightest(frame: Frame) -> float:
+    return float(np.abs(frame.values).max())
 
 
 def _turned(frame: Frame, angle_deg: float) -> Frame:

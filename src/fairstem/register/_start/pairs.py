@@ -222,7 +222,7 @@ def _find_peaks(height: Singles, count: Singles, least: float) -> tuple[Floats, 
     for i in range(1, ny - 1):
         for j in range(1, nx - 1):
             top = height[i, j]
-            if top <= 0 or count[i, j] < least:
+            if not top > 0 or count[i, j] < least:  # not a number is no peak
                 continue
             highest = True
             for di in range(-1, 2):

@@ -114,7 +114,7 @@ def _one_round(motion: RowMotion, frames: list[Frame], members: list[int]) -> Fl
     ny = motion.shape[0]
     y = (np.arange(ny) - (ny - 1) / 2) / ny
     basis = np.stack([np.ones(ny), y])
-    information, score, chi2 = np.empty((ny, 1, 3)), np.empty((ny, 1, 2)), np.empty((ny, 1, 2))
+    information, score, chi2 = np.empty((ny, 1, 4)), np.empty((ny, 1, 2)), np.empty((ny, 1, 2))
     steps = np.zeros((motion.n, 2, 2))
     for k in members:
         frame, forward = frames[k], motion.forward(k)

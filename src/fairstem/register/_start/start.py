@@ -215,7 +215,7 @@ def _mean_power(frame: SmallFrame) -> Floats:
     """Power spectrum whose sum is 1, both halves counted."""
     power = np.abs(frame.spectrum).astype(np.float64) ** 2
     power[:, 1:] *= 2
-    return np.asarray(power / power.sum())
+    return np.asarray(power / max(float(power.sum()), np.finfo(np.float64).tiny))
 
 
 def _related(pair: PairPeaks, copies: Copies, spectra: list[Floats]) -> bool:
@@ -230,6 +230,8 @@ def _related(pair: PairPeaks, copies: Copies, spectra: list[Floats]) -> bool:
     half[0] = 1.0
     both = copies.frames[pair.first].padded
     variance = float((a * b / half).sum()) * both[0] * both[1] / copies.frames[0].values.size
+    if variance <= 0:
+        return False  # one of the two has no content
     # fewer pixels in the overlap: the error of the height says how many
     pixels = ((1 - pair.height**2) / pair.error) ** 2
     share = np.clip(pixels / copies.frames[0].values.size, 0.01, 1.0)
@@ -266,6 +268,12 @@ def _choose(
     cell = None if copies.cell is None else copies.cell.scaled(1 / copies.block)
     network = build_network(pairs, members, cell, copies.frames[0].values.shape, copies.reach)
     n = len(members)
+    if not len(network.height):
+        raise DataError(
+            "no two frames of the series have enough measured pixels in common to be compared",
+            needed="frames that overlap by a tenth or more",
+            todo="check max_shift, and whether most pixels are NaN",
+        )
     offsets = place_frames(network, n)
     content = content_margin(network, offsets)
     if content.margin >= _CLEAR or cell is None:
