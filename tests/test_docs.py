@@ -1,5 +1,6 @@
 """What the documents show runs and is complete."""
 
+import doctest
 import importlib
 import os
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from fairstem import atoms, simulate
+from fairstem import atoms, register, simulate
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -48,11 +49,13 @@ def test_page_on_simulation_lists_every_phantom():
     assert listed == list(zip(known["name"], known["line"], strict=True))
 
 
-@pytest.mark.parametrize("page", ["simulate.md", "reading.md", "atoms.md"])
+@pytest.mark.parametrize(
+    "page", ["simulate.md", "reading.md", "atoms.md", "registration.md", "registration-pt.md"]
+)
 def test_names_in_code_font_exist(page):
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     for package, name in re.findall(
-        r"`(?:fairstem|fs)?\.?(simulate|metrics|atoms|signals|data)\.(\w+)", text
+        r"`(?:fairstem|fs)?\.?(simulate|metrics|atoms|signals|data|register)\.(\w+)", text
     ):
         module = importlib.import_module(f"fairstem.{package}")
         assert hasattr(module, name), f"fairstem.{package}.{name}"
@@ -80,6 +83,22 @@ def test_page_on_atoms_lists_every_prior_check_with_its_threshold():
     checks = columns.attrs["priors"] + [check.to_dict() for check in atoms.lattice(columns).priors]
     made = {(c["name"], {"<=": "≤", ">=": "≥"}[c["rule"]], c["threshold"]) for c in checks}
     assert {(name, rule, float(value)) for name, rule, value in listed} == made
+
+
+def test_examples_of_the_page_on_registration_run():
+    page = (ROOT / "docs" / "registration.md").read_text(encoding="utf-8")
+    text = "\n".join(re.findall(r"^```pycon\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    example = doctest.DocTestParser().get_doctest(text, {}, "registration.md", "registration.md", 0)
+    assert len(example.examples) > 20
+    assert doctest.DocTestRunner(verbose=False).run(example).failed == 0
+
+
+def test_page_on_registration_lists_every_prior_check():
+    page = (ROOT / "docs" / "registration.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z]+-[a-z-]+)` \|", page, re.MULTILINE)
+    p = simulate.phantom("p1", seed=1, shape=(160, 160), frames=4, pixel_size_nm=0.022)
+    made = register.align(p.data, slow=False, lattice=True).priors
+    assert listed == [check.name for check in made]
 
 
 def test_page_on_conventions_lists_every_name_of_the_table():
