@@ -56,31 +56,38 @@ def align(
     Parameters
     ----------
     series
-        ``(frame, y, x)``: HyperSpy signal, numpy or dask array (which is streamed), or a list of images.
-        At least 2 frames; any size, integers or floats; NaN are left out.
+        ``(frame, y, x)``: HyperSpy signal, numpy or dask array (which is streamed), or a list of images, in
+        the order of recording. At least 2 frames of 16 px a side or more, integers or floats; NaN are left
+        out. Give raw frames; where their brightness differs they are scaled to one, with a warning.
     model
         ``"rowwise"`` (default): one displacement a row, from the likelihood of its pixels and a prior whose
         two variances come from the data; nothing to set. ``"dense"``: a displacement of every pixel after
         Berkels et al., for distortions that are no function of time. ``"rigid"``: one shift a frame.
     reference
-        Number of the frame in whose place the average lies. Default: the mean place of all.
+        Number of the frame at whose place the average lies, which is a shift only: its geometry is the mean
+        of all frames. Default: the mean place of all.
     angles
-        Scan rotation of each frame in degrees, turning +x towards +y. Frames scanned in different
-        directions see each other's common distortion, and are solved jointly: 0 and 90 is the surest way
-        below 1 pm.
+        Rotation of the scan against the object, one a frame, degrees, turning +x towards +y. Frames scanned
+        in different directions see each other's common distortion, and are solved jointly: 0 and 90 is the
+        surest way below the floor. Not with the dense model.
     slow
-        Whether rows may also bend: a smooth field on top of them. ``"auto"``: where the parts of rows
-        say so.
+        Row-wise only: whether rows may also bend, by a smooth field on top of them. ``"auto"``: where the
+        parts of rows say so and the frames then agree better.
     lattice
         Row-wise only: remove what all frames share by laying the rows of the average on its own lattice.
         Goes below the floor. Strain that changes from row to row is taken for distortion and lost but for its
-        linear part; strain that changes along the rows is kept. See `Alignment.lattice_pass`.
+        mean and linear part; strain that changes along the rows is kept. Refused with a slow field (pass
+        ``slow=False``), several directions, or no lattice. See `Alignment.lattice_pass`.
     combine
-        How frames are averaged: ``"mean"``, ``"median"`` or ``"likelihood"``.
+        How frames are averaged. ``"mean"``: resampled, each with the same weight. ``"median"``: where a frame
+        shows something else in places; noisier, and low with few counts. ``"likelihood"``: the image under
+        which all raw pixels at their own places are most likely; about ten times slower than the mean.
     max_shift
         Largest shift between two frames in px, where it is known. Default: 0.7 of the field.
     dense
-        Options of the dense model by their names in the paper, see `register_dense`.
+        Options of the dense model: ``regularization`` ("auto", or the λ of the paper, 200 there), ``levels``,
+        ``stages`` (3), ``extra_stages`` (2), ``target`` ("mean" or "median"), ``bias_removal`` (True),
+        ``max_iterations`` (3), ``energy_tolerance`` (1e-6).
 
     Returns
     -------
@@ -90,15 +97,17 @@ def align(
     Raises
     ------
     DataError
-        Fewer than 2 frames that show the same object, frames of different size, unknown options.
+        Fewer than 2 frames that show the same object, frames of different size, unknown options, or
+        ``lattice=True`` where there is no lattice to lay the rows on.
     DataTypeError
         Not an array of numbers.
 
     Notes
     -----
-    The average is value-preserving (cubic splines); `apply` conserves counts. Cost of the default: about
-    1 µs a pixel and frame, ten images of memory. The model of a row: ``I_k(y, x) ~ R(y + u_y, x + u_x)``
-    with R the mean of the other frames [1]_ [2]_.
+    The average is value-preserving (cubic splines); `apply` conserves counts. Blank frames and those that
+    show something else are left out with a warning; see `Alignment.used`. Cost of the default: about 2 µs a
+    pixel and frame, ten images of memory. The model of a row: ``I_k(y, x) ~ R(y + u_y, x + u_x)`` with R the
+    mean of the other frames [1]_ [2]_.
 
     References
     ----------

@@ -32,7 +32,9 @@ class Alignment:
         The registered average ``(y, x)``, of the kind that came in (HyperSpy signal, numpy or dask).
         Pixels that no frame reaches hold the value of the nearest that one does; see `samples`.
     motion
-        Where each frame's pixels lie: ``.forward(k)`` and ``.backward(k)``.
+        Where each frame's pixels lie, (2, y, x) px: pixel (y, x) of frame k shows the average at (y, x) plus
+        ``.forward(k)``; frame k at (y, x) plus ``.backward(k)`` shows the average at (y, x). Row-wise and
+        rigid: ``.rows`` (frame, 2, y) as well.
     samples
         ``(y, x)`` number of frames behind each pixel of the average.
     variance
@@ -41,16 +43,18 @@ class Alignment:
         ``(y, x)`` mean over frames of the squared residual over its expected variance: 1 where frames
         differ by counting noise only, more where the object has changed.
     floor
-        What all frames share can't be seen by any registration: its size, and its correlation.
+        What all frames share can't be seen by any registration: its size, and its correlation. Put it into
+        error bars of columns with ``floor.widen``.
     row_error
         ``(frame, 2, y)`` px, standard deviation of the estimated displacement of each row along y and x of
-        the scan; None for the dense model.
+        the scan, without what all frames share (`floor`); None for the dense model.
     used
-        Numbers of the frames in the average.
+        Numbers of the frames in the average. The others, blank or of something else, count in all arrays
+        with a frame axis, but their displacement means nothing.
     priors
-        The assumptions, measured.
+        The assumptions, measured; ``holds`` is False where one failed, None where it couldn't be measured.
     parameters
-        What was asked for and what was estimated from the data.
+        ``"asked"``: the arguments of `align`; ``"found"``: what was estimated from the data.
     frames
         The series itself; None when the alignment was read from a file.
     lattice_pass
@@ -75,7 +79,8 @@ class Alignment:
     def displacement(self) -> Floats:
         """``(frame, 2, y, x)`` px, order (dy, dx): frame k at (y + dy, x + dx) shows the average at (y, x).
 
-        Rows that move as one take no memory: the array is then a read-only view.
+        Rows that move as one take no memory: the array is then a read-only view. Otherwise it is made anew
+        each time, 16 bytes a pixel and frame; ``motion.backward(k)`` gives one frame.
         """
         fields = [self.motion.backward(k) for k in range(self.motion.n)]
         if all(f.strides[-1] == 0 for f in fields):
@@ -85,7 +90,7 @@ class Alignment:
 
     @property
     def floor_px(self) -> float:
-        """The common-mode floor: rms error per axis, px, of a position in the average that noise doesn't explain."""
+        """The common-mode floor: rms error per axis, px, of a row's place in the average; see `Floor`."""
         return self.floor.px
 
     @property
@@ -95,12 +100,20 @@ class Alignment:
 
     @property
     def aligned(self) -> Any:
-        """The frames on the grid of the average ``(frame, y, x)``, of the kind that came in; lazy stays lazy."""
+        """The frames on the grid of the average ``(frame, y, x)``, of the kind that came in; lazy stays lazy.
+
+        Values are kept (cubic splines), counts are not: for these see `apply`. Made anew each time.
+
+        Raises
+        ------
+        DataError
+            The alignment was read from a file.
+        """
         if self.frames is None:
             raise DataError(
                 "this alignment was read from a file, which does not hold the series",
                 needed="the series",
-                todo="register.apply(alignment, series)",
+                todo='register.apply(alignment, series, method="interpolate", combine=False)',
             )
         from fairstem.register._apply import aligned_frames
 

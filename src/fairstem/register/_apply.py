@@ -88,8 +88,9 @@ def apply(
     alignment
         Result of `align`.
     data : HyperSpy signal, numpy, memmap, h5py or dask array
-        ``(frame, y, x, ...)``, one scan per frame of the series; or ``(y, x, ...)`` with `frame`. The scan
-        may be coarser than the images by whole numbers, (64, 64) spectra with (256, 256) images.
+        ``(frame, y, x, ...)``, one scan for each frame of the series, those left out of the average included;
+        or ``(y, x, ...)`` with `frame`. The scan may be coarser than the images by whole numbers, (64, 64)
+        spectra with (256, 256) images.
     method
         The parameter that matters. ``"conserve"``: every count goes where it belongs, sums stay what they
         were; for counts. ``"interpolate"``: values are kept, as of a calibrated quantity.

@@ -102,7 +102,9 @@ def load(path: str | Path) -> Alignment:
     Returns
     -------
     Alignment
-        Without the series (``.frames`` is None, so that ``.aligned`` is not there): give it to `apply`.
+        Without the series: ``.frames`` is None and ``.aligned`` raises; ``apply(alignment, series,
+        method="interpolate", combine=False)`` takes its place. ``.average`` is in memory, a HyperSpy signal or
+        a numpy array; ``.lattice_pass`` is None, its facts are in ``.parameters``.
         Dense displacements of more than 256 MB are read when they are needed; the file must then stay.
 
     Raises

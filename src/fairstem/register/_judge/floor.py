@@ -153,7 +153,7 @@ class Floor:
         Raises
         ------
         DataError
-            A column is lacking.
+            `width`, `sd_y` or `sd_x` is not in the table.
         """
         _require(columns, ("width", "sd_y", "sd_x"))
         out = columns.copy()
@@ -188,7 +188,7 @@ class Floor:
         Raises
         ------
         DataError
-            A column is lacking, or a label isn't in the table.
+            `y`, `x` or `width` is not in the table, or a label isn't.
         """
         _require(columns, ("y", "x", "width"))
         labels = pd.Index(np.asarray(first)), pd.Index(np.asarray(second))
