@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Solved", "solve"]
 
 Floats = NDArray[np.float64]
+_BANDS = (1, 4, 16, 64)  # rows
+_KNOWN = 0.5  # of the rows: enough to measure how frames differ
 _BETTER = 0.995  # of the misfit without a slow field: one that explains less is not worth its freedom
 
 
@@ -145,18 +147,29 @@ def _rigid(
     rows = centre_rows(rows, angles_deg, used, reference, bend=False)
     motion = RowMotion(rows, frames.shape, angles_deg)
     pool, law, measured, measured_variance, segments = _inspect(frames, motion, used)
-    chosen = list(used)
     floor = common_mode_floor(
-        measured[chosen],
-        measured_variance[chosen],
+        *_in_bands(motion, segments, used),
         shrunk=False,
         pixel_size_nm=frames.pixel_size_nm,
-        angles_deg=angles_deg[chosen],
+        angles_deg=angles_deg[list(used)],
         row_length=frames.shape[1],
     )
     variance = np.repeat(error[:, :, None] ** 2, frames.shape[0], axis=2)
     found = {"noise": _law(law)}
     return Solved(motion, pool, law, floor, measured, measured_variance, segments, variance, found)
+
+
+def _in_bands(
+    motion: RowMotion, segments: Sequence[Segments | None], used: Sequence[int]
+) -> tuple[Floats, Floats]:
+    """Return displacement and variance of the rows, of bands of rows where single ones hold too little."""
+    for band in _BANDS:
+        shifts = [(k, s.shifts(band)) for k in used if (s := segments[k]) is not None]
+        variance = np.stack([own[1] for _, own in shifts])
+        known = np.isfinite(variance).all(axis=1).sum(axis=0) >= 2
+        if known.mean() >= _KNOWN:
+            break
+    return np.stack([motion.rows[k] + own[0] for k, own in shifts]), variance
 
 
 def _dense(

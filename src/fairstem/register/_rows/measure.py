@@ -60,9 +60,19 @@ class Segments:
     chi2: Floats
     gain: float = 1.0
 
-    def shifts(self) -> tuple[Floats, Floats]:
-        """Return the shift of each row, ``(2, y)`` px, and its variance in px², infinite where unknown."""
-        return _solve(self.information.sum(axis=1), self.score.sum(axis=1), self.gain)
+    def shifts(self, band: int = 1) -> tuple[Floats, Floats]:
+        """Return the shift of each row, ``(2, y)`` px, and its variance in px², infinite where unknown.
+
+        Rows in bands of `band` rows share their shift, with a variance that averages to that of the band.
+        """
+        information, score = self.information.sum(axis=1), self.score.sum(axis=1)
+        if band > 1:
+            number = np.arange(len(score)) // band
+            starts = np.arange(0, len(score), band)
+            information = np.add.reduceat(information, starts)[number]
+            score = np.add.reduceat(score, starts)[number]
+        step, variance = _solve(information, score, self.gain)
+        return step, band * variance
 
     def segment_shifts(self) -> tuple[Floats, Floats]:
         """Return the shift of each segment, ``(2, y, segment)`` px, and its variance in px²."""
