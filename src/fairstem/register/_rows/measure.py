@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstem.register._rows.kernels import compare_rows, residuals
+from fairstem.register._rows.kernels import SHARP_NOISE, compare_rows, residuals
 from fairstem.register._rows.reference import EVERYWHERE, Pool, Reference
 from fairstem.register._series.frames import Frame, Frames
 from fairstem.register._series.motion import Motion
@@ -167,24 +167,25 @@ def fit_noise_law(
     slope not negative. Frames that aren't registered yet give too large a variance.
     """
     chosen = np.unique(np.linspace(0, len(used) - 1, min(len(used), at_most)).round().astype(int))
-    pairs = []
+    parts = []
     for k in (used[i] for i in chosen):
         frame, forward = frames.read(k), motion.forward(k)
         reference = pool.without(k, frame, forward).reference().sharpened()
         fitted, rest = _residuals(frame, pool.canvas.positions(forward), reference)
         seen = np.isfinite(rest)
-        pairs.append((fitted[seen], rest[seen] ** 2))
-    value, square = (np.concatenate(p) for p in zip(*pairs, strict=True))
-    return _fit_line(value, square)
+        parts.append((fitted[seen], frame.values[seen], rest[seen] ** 2))
+    expected, value, square = (np.concatenate(p) for p in zip(*parts, strict=True))
+    return _fit_line(expected, value, square)
 
 
-def _fit_line(value: Floats, square: Floats) -> NoiseLaw:
+def _fit_line(expected: Floats, value: Floats, square: Floats) -> NoiseLaw:
     if value.size == 0:
         return NoiseLaw(0.0, 1.0, np.finfo(np.float64).tiny)
-    least = max(_LEAST_NOISE * float(value.var()), np.finfo(np.float64).tiny)
-    edges = np.quantile(value[:: max(value.size // 20_000, 1)], np.linspace(0, 1, _BINS + 1))
-    number = np.clip(np.searchsorted(edges, value, side="right") - 1, 0, _BINS - 1)
+    least = max(_LEAST_NOISE * float(expected.var()), np.finfo(np.float64).tiny)
+    edges = np.quantile(expected[:: max(value.size // 20_000, 1)], np.linspace(0, 1, _BINS + 1))
+    number = np.clip(np.searchsorted(edges, expected, side="right") - 1, 0, _BINS - 1)
     count = np.maximum(np.bincount(number, minlength=_BINS), 1e-9)
+    # where the reference is low it is so by its noise too; the values of the frame itself are not biased so
     x = np.bincount(number, value, _BINS) / count
     y = np.bincount(number, square, _BINS) / count
     filled = (count > 4) & (y > 0)
@@ -212,6 +213,8 @@ def chi2_map(
     """
     ny, nx = motion.shape
     total, number = np.zeros(ny * nx), np.zeros(ny * nx)
+    # the reference is noisy: dividing by the variance that it states gives too much on average, by this
+    doubt = SHARP_NOISE * law.slope**2 / max(len(used) - 1, 1)
     for k in used:
         frame, forward = frames.read(k), motion.forward(k)
         at = pool.canvas.positions(forward)
@@ -221,7 +224,7 @@ def chi2_map(
         x = np.rint(at[1] + pool.canvas.origin[1]).astype(int)
         good = np.isfinite(rest) & (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
         where = y[good] * nx + x[good]
-        total += np.bincount(where, rest[good] ** 2 / law.variance(fitted[good]), ny * nx)
+        total += np.bincount(where, rest[good] ** 2 / (law.variance(fitted[good]) + doubt), ny * nx)
         number += np.bincount(where, minlength=ny * nx)
     mean = np.divide(total, number, out=np.ones_like(total), where=number > 0)
     return mean.reshape(ny, nx), number.reshape(ny, nx)
