@@ -12,6 +12,7 @@ from fairstem.cli import options as opt
 __all__ = ["align"]
 
 MODELS = ("rowwise", "dense", "rigid")
+BENDS = ("auto", "yes", "no")
 AVERAGES = ("mean", "median", "likelihood")
 
 
@@ -37,6 +38,16 @@ def align(
     ] = False,
     reference: Annotated[
         int | None, typer.Option("--reference", help="Frame whose position is kept; default the mean of all.")
+    ] = None,
+    slow: Annotated[
+        str,
+        typer.Option("--slow", metavar="|".join(BENDS), help="Whether rows may bend: a smooth field on top."),
+    ] = "auto",
+    max_shift: Annotated[
+        float | None,
+        typer.Option(
+            "--max-shift", metavar="PX", help="Largest shift between two frames, where it is known."
+        ),
     ] = None,
     average: Annotated[
         str, typer.Option("--average", metavar="|".join(AVERAGES), help="How frames are averaged.")
@@ -67,7 +78,7 @@ def align(
         "pixel_size_nm": opt.pixel_size(pixel_size_nm),
         "units": units,
     }
-    method = _method(model, angles, lattice, reference, average)
+    method = _method(model, angles, lattice, reference, average) | _limits(slow, max_shift)
     from fairstem.cli.align_plan import choose_lazy, plan_series, say_plan
     from fairstem.cli.console import print_json, session
 
@@ -101,6 +112,13 @@ def _method(
     if reference is not None:
         given["reference"] = reference
     return given
+
+
+def _limits(slow: str, max_shift: float | None) -> dict[str, Any]:
+    if slow not in BENDS:
+        raise typer.BadParameter(f"{slow!r} is none of {', '.join(BENDS)}", param_hint="--slow")
+    given: dict[str, Any] = {} if slow == "auto" else {"slow": slow == "yes"}
+    return given if max_shift is None else {**given, "max_shift": max_shift}
 
 
 def _run(

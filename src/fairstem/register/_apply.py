@@ -54,10 +54,8 @@ def aligned_frames(motion: Motion, frames: Frames) -> Any:
     dtype = _result_type(opened)
 
     def move(k: int, part: NDArray[Any]) -> Floats:
-        good = np.isfinite(part) if part.dtype.kind == "f" else None
-        if good is None or good.all():
-            return resample(part, motion.backward(k))[0]
-        return resample(np.where(good, part, 0.0), motion.backward(k), good)[0]
+        frame = frames.as_frame(k, part)
+        return resample(frame.values, motion.backward(k), frame.mask)[0]
 
     step = opened.step("fairstem.register.align.aligned", {"method": "interpolate"}, hash_input=False)
     if opened.lazy:

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from fairstem.register._judge.floor import Floor, common_mode_floor
 from fairstem.register._judge.floor_dense import dense_floor
-from fairstem.register._rows.measure import NoiseLaw, Segments, chi2_map, compare, fit_noise_law, gain_of
+from fairstem.register._rows.measure import (
+    NoiseLaw,
+    Segments,
+    chi2_map,
+    choose_blur,
+    compare,
+    fit_noise_law,
+    gain_of,
+)
 from fairstem.register._rows.reference import Pool, canvas_of
 from fairstem.register._rows.rowwise import Rows, register_rows
 from fairstem.register._rows.slow import BENT_PX, bending
@@ -113,7 +121,7 @@ def _rowwise(
         angles_deg=angles_deg[chosen],
         row_length=frames.shape[1],
     )
-    found: dict[str, Any] = {"rounds": rows.rounds, "noise": _law(rows.law)}
+    found: dict[str, Any] = {"rounds": rows.rounds, "noise": _law(rows.law), "blur_px": rows.blur_px}
     for axis, prior in zip(("y", "x"), rows.priors, strict=True):
         found[f"jitter_{axis}_px"] = float(np.sqrt(prior.jitter))
         found[f"walk_{axis}_px2"] = prior.walk
@@ -195,19 +203,20 @@ def _inspect(
     for k in used:
         pool.add(k, frames.read(k), motion.forward(k))
     law = fit_noise_law(frames, motion, pool, used)
-    gain = gain_of(pool.everything().reference())
+    passes = choose_blur(frames, motion, pool, used, law)
+    gain = gain_of(pool.everything().reference(passes))
     shape = (frames.n, 2, frames.shape[0])
     measured, variance = np.zeros(shape), np.full(shape, np.inf)
     segments: list[Segments | None] = [None] * frames.n
     for k in used:
         frame, forward = frames.read(k), motion.forward(k)
         angle = float(motion.angles_deg[k]) if isinstance(motion, RowMotion) else 0.0
-        others = pool.without(k, frame, forward).reference()
+        others = pool.without(k, frame, forward).reference(passes)
         found = compare(frame, pool.canvas.positions(forward), others, law, gain=gain, angle_deg=angle)
         segments[k] = found
         measured[k], variance[k] = found.shifts()
-        if isinstance(motion, RowMotion):
-            measured[k] += motion.rows[k]
+        # what all pixels of a row share is the row's own
+        measured[k] += motion.rows[k] if isinstance(motion, RowMotion) else forward.mean(axis=2)
     return pool, law, measured, variance, tuple(segments)
 
 

@@ -14,12 +14,24 @@ from fairstem.register._rows.reference import EVERYWHERE, Pool, Reference
 from fairstem.register._series.frames import Frame, Frames
 from fairstem.register._series.motion import Motion
 
-__all__ = ["NoiseLaw", "Segments", "chi2_map", "compare", "fit_noise_law", "gain_of", "segments_of"]
+__all__ = [
+    "NoiseLaw",
+    "Segments",
+    "chi2_map",
+    "choose_blur",
+    "compare",
+    "fit_noise_law",
+    "gain_of",
+    "segments_of",
+]
 
 Floats = NDArray[np.float64]
 _PX_A_SEGMENT, _MOST_SEGMENTS = 16, 64
 _WEAK = 1 / 25.0  # 1/px²: a row that says nothing stays within about 5 px of where it was
 _UNKNOWN = 4.0  # px²: a row with a larger variance is taken as not measured
+_NARROWEST = 7 / 6  # px²: the blur for which the kernel states the noise of slopes
+_BLURS = (1, 4, 16, 48)  # passes: 1.1, 1.6, 2.9, 5 px (sigma)
+_WORTH = 1.05  # times the information: for less the narrower blur is kept
 _REACH = 2.0  # px: a slope says nothing of what lies farther away
 _BINS = 24
 _LEAST_NOISE = 1e-12  # of the contrast, squared: frames without noise need a variance too
@@ -128,10 +140,36 @@ def compare(
     given = (reference.coefficients, reference.weight, reference.least)
     noise = (law.constant, law.slope, law.lowest)
     compare_rows(frame.values, mask, *at, given, noise, information, score, chi2)
+    # the wider the blur, the less noise there is in the slopes
+    information[..., 3] *= (_NARROWEST / reference.blur) ** 2
     if angle_deg:
         cos, sin = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
         information, score = _turned(information, score, cos, sin)
     return Segments(information, score, chi2, gain)
+
+
+def choose_blur(frames: Frames, motion: Motion, pool: Pool, used: Sequence[int], law: NoiseLaw) -> int:
+    """Return how many passes of smoothing let the rows say most about where they lie.
+
+    The noisier the other frames and the broader the features, the more. Three frames are asked.
+    """
+    chosen = sorted({used[0], used[len(used) // 2], used[-1]})
+    parts = []
+    for k in chosen:
+        frame, forward = frames.read(k), motion.forward(k)
+        parts.append((frame, pool.canvas.positions(forward), pool.without(k, frame, forward)))
+    best, most = _BLURS[0], -1.0
+    for passes in _BLURS:
+        known = 0.0
+        for frame, at, others in parts:
+            reference = others.reference(passes)
+            known += float(
+                (1 / compare(frame, at, reference, law, gain=gain_of(reference)).shifts()[1]).sum()
+            )
+        if known < _WORTH * most:
+            break
+        best, most = passes, known
+    return best
 
 
 def _turned(information: Floats, score: Floats, cos: float, sin: float) -> tuple[Floats, Floats]:

@@ -28,12 +28,19 @@ class Reference:
     coefficients: Floats
     weight: Floats
     least: float = LEAST_SUPPORT
+    passes: int = 1
+
+    @property
+    def blur(self) -> float:
+        """Variance of the blur, px²: spreading and evaluating by a third each, smoothing by a half a pass."""
+        return 2 / 3 + self.passes / 2
 
     def sharpened(self) -> Reference:
         """Return the reference with the blur undone to first order, for judging residuals."""
-        smooth = smooth_binomially(smooth_binomially(self.coefficients))
-        # two passes blur by 1 px², spreading, smoothing once and evaluating by 7/6 px²
-        return Reference(self.coefficients + 7 / 6 * (self.coefficients - smooth), self.weight, self.least)
+        again = max(2, round(2 * self.blur))
+        smooth = smooth_binomially(self.coefficients, again)
+        sharp = self.coefficients + self.blur / (again / 2) * (self.coefficients - smooth)
+        return Reference(sharp, self.weight, self.least, self.passes)
 
 
 @dataclass(frozen=True)
@@ -49,15 +56,15 @@ class Spread:
     def __sub__(self, other: Spread) -> Spread:
         return Spread(self.total - other.total, self.weight - other.weight)
 
-    def reference(self) -> Reference:
+    def reference(self, passes: int = 1) -> Reference:
         """Return the mean as a reference, a little smoothed.
 
         The local means serve as spline coefficients: together with the spreading and one pass of smoothing
         that is a blur of 1.1 px (sigma), which holds the noise of the reference down and moves nothing.
         """
-        total, weight = smooth_binomially(self.total), smooth_binomially(self.weight)
+        total, weight = smooth_binomially(self.total, passes), smooth_binomially(self.weight, passes)
         mean = np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-3)
-        return Reference(mean, self.weight)
+        return Reference(mean, self.weight, passes=passes)
 
 
 @dataclass(frozen=True)
@@ -158,8 +165,12 @@ class Pool:
         return functools.reduce(Spread.__add__, others, self._sums[self.groups[k]] - own)
 
 
-def smooth_binomially(image: Floats) -> Floats:
-    """Convolve with (1, 2, 1) / 4 along both axes; the outermost lines are kept."""
-    out = np.empty_like(image)
-    smooth_rows(image, np.empty(image.shape[1]), out)
+def smooth_binomially(image: Floats, passes: int = 1) -> Floats:
+    """Convolve with (1, 2, 1) / 4 along both axes, so many times; the outermost lines keep their weight."""
+    line, out = np.empty(image.shape[1]), np.empty_like(image)
+    smooth_rows(image, line, out)
+    spare = np.empty_like(image) if passes > 1 else out
+    for _ in range(passes - 1):
+        smooth_rows(out, line, spare)
+        out, spare = spare, out
     return out

@@ -6,6 +6,7 @@ a slow curve (an integrated random walk) plus row jitter, whose variances are fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairstem.compute import track
-from fairstem.register._rows.measure import NoiseLaw, Segments, compare, fit_noise_law, gain_of, segments_of
+from fairstem.register._rows.measure import (
+    NoiseLaw,
+    Segments,
+    choose_blur,
+    compare,
+    fit_noise_law,
+    gain_of,
+    segments_of,
+)
 from fairstem.register._rows.reference import Canvas, Pool, canvas_of
 from fairstem.register._rows.slow import SlowFit, fit_slow, grid_for
 from fairstem.register._rows.smoother import Prior, estimate_prior, smooth
@@ -58,6 +67,8 @@ class Rows:
         How many rounds it took.
     slow
         The slow field, where one was fitted.
+    blur_px
+        Blur (sigma) of the reference that the rows were laid on.
     """
 
     motion: RowMotion
@@ -70,6 +81,7 @@ class Rows:
     pool: Pool
     rounds: int
     slow: SlowFit | None = None
+    blur_px: float = 0.0
 
 
 def register_rows(
@@ -137,6 +149,7 @@ class _Run:
         self.pool = self._pooled(start)
         self.law = fit_noise_law(frames, start, self.pool, used)
         self.gain = 1.0
+        self.passes = choose_blur(frames, start, self.pool, used, self.law)
         self.slow: SlowFit | None = None
 
     def _pooled(self, motion: RowMotion, canvas: Canvas | None = None) -> Pool:
@@ -187,7 +200,7 @@ class _Run:
         moved -= moved.mean(axis=0)  # a move that all frames share is a gauge
         if np.median(np.abs(moved)) > _NOTICEABLE:
             self.law = fit_noise_law(self.frames, self.motion, self.pool, self.used)
-        self.gain = gain_of(self.pool.everything().reference())
+        self.gain = gain_of(self.pool.everything().reference(self.passes))
         self.priors = self._estimate(0), self._estimate(1)
         return float(np.sqrt(np.median(moved**2 / np.maximum(self.variance[used], 1e-6))))
 
@@ -201,7 +214,9 @@ class _Run:
         motion = self.motion
         others = self.pool.without(k, frame, motion.forward(k), whole_group=apart)
         at, angle = self.pool.canvas.positions(motion.forward(k)), float(motion.angles_deg[k])
-        segments = compare(frame, at, others.reference(), self.law, gain=self.gain, angle_deg=angle)
+        segments = compare(
+            frame, at, others.reference(self.passes), self.law, gain=self.gain, angle_deg=angle
+        )
         step, self.measured_variance[k] = segments.shifts()
         self.measured[k] = motion.rows[k] + step
         self.segments[k] = segments
@@ -240,4 +255,5 @@ class _Run:
             pool,
             rounds,
             self.slow,
+            math.sqrt(pool.everything().reference(self.passes).blur),
         )

@@ -80,12 +80,13 @@ class Frames:
     def read(self, k: int) -> Frame:
         """Read frame `k`."""
         part = self.opened.array[k]
-        if hasattr(part, "compute"):
-            part = part.compute()
+        return self.as_frame(k, part.compute() if hasattr(part, "compute") else part)
+
+    def as_frame(self, k: int, part: Any) -> Frame:
+        """Return what was read of frame `k` as a frame: masked, and brought to one brightness."""
         masked = np.ma.getmaskarray(part) if isinstance(part, np.ma.MaskedArray) else None
-        values = np.array(
-            np.ma.getdata(part), dtype=np.float64, order="C"
-        )  # kernels are compiled for one order
+        # in one order of memory, for which the kernels are compiled
+        values = np.array(np.ma.getdata(part), dtype=np.float64, order="C")
         if self.scale is not None and self.level is not None:
             values = (values - self.level[k]) / self.scale[k]
         good = np.isfinite(values) if masked is None else np.isfinite(values) & ~masked
