@@ -57,6 +57,8 @@ class Solved:
         that of the model included where it is row-wise. Infinite variance where it says nothing.
     segments
         Equations of the parts of the rows.
+    bent_px
+        rms displacement within rows, px, that parts of neighbouring rows still ask for.
     variance
         ``(frame, 2, y)`` px²: of the displacement of the rows; None for the dense model.
     found
@@ -72,6 +74,7 @@ class Solved:
     measured: Floats
     measured_variance: Floats
     segments: tuple[Segments | None, ...]
+    bent_px: float
     variance: Floats | None = None
     found: dict[str, Any] = field(default_factory=dict)
     lattice_pass: LatticePass | None = None
@@ -106,13 +109,14 @@ def _rowwise(
 ) -> Solved:
     begin = RowMotion(start.displacement(frames.shape[0]), frames.shape, angles_deg)
     rows = register_rows(frames, begin, used, slow=slow is True, reference=reference)
-    if slow == "auto" and bending(rows.segments, used, frames.shape) > BENT_PX:
+    bent_px = bending(rows.segments, used, frames.shape)
+    if slow == "auto" and bent_px > BENT_PX:
         bent = register_rows(
             frames, rows.motion, used, slow=True, reference=reference, label="rows and a slow field"
         )
         # what asks for a field may also be an object that changed: then the frames agree no better
         if _misfit(frames, bent, used, rows.law) < _BETTER * _misfit(frames, rows, used, rows.law):
-            rows = bent
+            rows, bent_px = bent, bending(bent.segments, used, frames.shape)
     chosen = list(used)
     floor = common_mode_floor(
         rows.motion.rows[chosen],
@@ -134,6 +138,7 @@ def _rowwise(
         rows.measured,
         rows.measured_variance,
         rows.segments,
+        bent_px,
         rows.variance,
         found,
     )
@@ -164,7 +169,8 @@ def _rigid(
     )
     variance = np.repeat(error[:, :, None] ** 2, frames.shape[0], axis=2)
     found = {"noise": _law(law)}
-    return Solved(motion, pool, law, floor, measured, measured_variance, segments, variance, found)
+    bent_px = bending(segments, used, frames.shape)
+    return Solved(motion, pool, law, floor, measured, measured_variance, segments, bent_px, variance, found)
 
 
 def _in_bands(
@@ -192,7 +198,8 @@ def _dense(
     pool, law, measured, measured_variance, segments = _inspect(frames, motion, used)
     floor = dense_floor(motion.fields[list(used)], pixel_size_nm=frames.pixel_size_nm)
     found = {"noise": _law(law), "dense": asdict(report)}
-    return Solved(motion, pool, law, floor, measured, measured_variance, segments, None, found)
+    bent_px = bending(segments, used, frames.shape)
+    return Solved(motion, pool, law, floor, measured, measured_variance, segments, bent_px, None, found)
 
 
 def _inspect(

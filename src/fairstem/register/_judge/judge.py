@@ -14,7 +14,7 @@ from fairstem.register._judge.spectrum import check_smooth_in_time
 from fairstem.register._judge.unchanged import check_unchanged
 from fairstem.register._models import Solved
 from fairstem.register._rows.measure import NoiseLaw
-from fairstem.register._rows.slow import BENT_PX, bending
+from fairstem.register._rows.slow import BENT_PX
 from fairstem.register._series.average import Averaged
 from fairstem.register._series.frames import Frames
 
@@ -47,7 +47,7 @@ def judge(
     unchanged, _ = check_unchanged(chi2, seen, counts=_electrons(averaged.image, solved.law))
     smooth, _ = check_smooth_in_time(rows, variance)
     sharpness, _ = check_sharpness(averaged.image, averaged.samples, frames, solved.motion, used)
-    return [unchanged, smooth, _as_one(solved, used, frames.shape), sharpness, check_independent(rows)]
+    return [unchanged, smooth, _as_one(solved.bent_px), sharpness, check_independent(rows)]
 
 
 def _electrons(image: Floats, law: NoiseLaw) -> Floats | None:
@@ -57,11 +57,11 @@ def _electrons(image: Floats, law: NoiseLaw) -> Floats | None:
     return np.maximum(law.variance(image) / law.slope**2, _FEWEST)
 
 
-def _as_one(solved: Solved, used: Sequence[int], shape: tuple[int, int]) -> PriorCheck:
+def _as_one(bent_px: float) -> PriorCheck:
     return PriorCheck(
         "rows-move-as-one",
         "what is recorded within a row moves as a whole, but for the slow field where one was fitted",
-        bending(solved.segments, used, shape),
+        bent_px,
         BENT_PX,
         "<=",
         "rms displacement within rows, px, that parts of neighbouring rows agree on",
