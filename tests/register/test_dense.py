@@ -139,7 +139,7 @@ def test_the_median_follows_a_frame_that_shows_something_else_less():
 
 @pytest.mark.parametrize("n", [3, 4, 5])
 def test_median_without_one_frame_is_the_median_of_the_others(n):
-    data = np.random.default_rng(0).random((n, 24, 30))
+    data = np.random.default_rng(0).random((n, 32, 40))
     data[0, :10] = np.nan
     level = _level(open_series(data), np.zeros((n, 2)))
     median = MedianTarget(level)

@@ -12,6 +12,7 @@ from scipy.optimize import nnls
 
 from fairstem.register._dense import kernels
 from fairstem.register._dense.kernels import Grid, Reference, Sums
+from fairstem.register._dense.nodes import invert_field, node_values_at
 from fairstem.register._dense.sobolev import from_modes, solve, to_modes
 from fairstem.register._series.frames import Frames
 
@@ -292,11 +293,11 @@ class Level:
         at = self.node_positions()
         mean, one = np.zeros_like(at), np.empty_like(at)
         for nodes in self.fields:
-            kernels.invert_field(nodes, *self.steps, at, _INVERSION_STEPS, one)
+            invert_field(nodes, *self.steps, at, _INVERSION_STEPS, one)
             mean += one / self.n
         correction = mean.reshape(self.fields.shape[1:])
         for k, nodes in enumerate(self.fields):
-            kernels.node_values_at(correction, *self.steps, at + nodes.reshape(2, -1), one)
+            node_values_at(correction, *self.steps, at + nodes.reshape(2, -1), one)
             self.fields[k] += one.reshape(nodes.shape)
         return float(np.sqrt((correction**2).mean())) * self.binning
 
@@ -304,14 +305,14 @@ class Level:
         """Return the node values of inner(p) + outer(p + inner(p))."""
         at = self.node_positions() + inner.reshape(2, -1)
         out = np.empty_like(at)
-        kernels.node_values_at(outer, *self.steps, at, out)
+        node_values_at(outer, *self.steps, at, out)
         return np.asarray(inner + out.reshape(inner.shape))
 
     def inverse_field(self, k: int) -> Floats:
         """Return ``(2, y, x)``: frame k at (y + dy, x + dx) shows the average at (y, x), px of the level."""
         at = np.mgrid[: self.stack.shape[0], : self.stack.shape[1]].reshape(2, -1).astype(np.float64)
         out = np.empty_like(at)
-        kernels.invert_field(self.fields[k], *self.steps, at, _INVERSION_STEPS, out)
+        invert_field(self.fields[k], *self.steps, at, _INVERSION_STEPS, out)
         return out.reshape(2, *self.stack.shape)
 
 
@@ -335,6 +336,6 @@ def carry_over(coarse: Level, stack: Stack, binning: int, spacing: tuple[float, 
     there = (level.node_positions() * binning + 0.5 * (binning - coarse.binning)) / coarse.binning
     out = np.empty_like(there)
     for k in range(coarse.n):
-        kernels.node_values_at(coarse.fields[k], *coarse.steps, there, out)
+        node_values_at(coarse.fields[k], *coarse.steps, there, out)
         level.fields[k] = out.reshape(2, *shape) * (coarse.binning / binning)
     return Level(stack, binning, spacing, level.fields, coarse.blur)

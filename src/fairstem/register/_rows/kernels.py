@@ -82,6 +82,22 @@ def smooth_rows(image, line, out):
             out[i, j] = 0.5 * line[j] + 0.25 * (line[j - 1] + line[j + 1])
 
 
+@numba.njit(inline="always")  # type: ignore[untyped-decorator, unused-ignore]
+def _evaluate(coefficients, iy, ix, wy, wx, dy, dx):
+    """Return value and slopes of the spline whose weights and their derivatives are given."""
+    value, slope_y, slope_x = 0.0, 0.0, 0.0
+    for p in range(4):
+        line, line_dx = 0.0, 0.0
+        for q in range(4):
+            c = coefficients[iy - 1 + p, ix - 1 + q]
+            line += wx[q] * c
+            line_dx += dx[q] * c
+        value += wy[p] * line
+        slope_y += dy[p] * line
+        slope_x += wy[p] * line_dx
+    return value, slope_y, slope_x
+
+
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def compare_rows(values, mask, at_y, at_x, reference, law, information, score, chi2):
     """Compare each row, in segments, with a reference image: the normal equations of a small shift.
@@ -121,16 +137,7 @@ def compare_rows(values, mask, at_y, at_x, reference, law, information, score, c
                 _weights(fx, wx)
                 _slopes(fx, dx)
                 last_x = fx
-            value, slope_y, slope_x = 0.0, 0.0, 0.0
-            for p in range(4):
-                line, line_dx = 0.0, 0.0
-                for q in range(4):
-                    c = coefficients[iy - 1 + p, ix - 1 + q]
-                    line += wx[q] * c
-                    line_dx += dx[q] * c
-                value += wy[p] * line
-                slope_y += dy[p] * line
-                slope_x += wy[p] * line_dx
+            value, slope_y, slope_x = _evaluate(coefficients, iy, ix, wy, wx, dy, dx)
             # the reference is noisy too: it holds the noise of some 13 pixels of each of `support` frames
             variance = max(a + b * value, lowest) * (1.0 + BLURRED_NOISE / support)
             w = 1.0 / variance
