@@ -57,7 +57,7 @@ def align(
     ----------
     series
         ``(frame, y, x)``: HyperSpy signal, numpy or dask array (which is streamed), or a list of images, in
-        the order of recording. At least 2 frames of 16 px a side or more, integers or floats; NaN are left
+        the order of recording. At least 2 frames of 32 px a side or more, integers or floats; NaN are left
         out. Give raw frames; where their brightness differs they are scaled to one, with a warning.
     model
         ``"rowwise"`` (default): one displacement a row, from the likelihood of its pixels and a prior whose
