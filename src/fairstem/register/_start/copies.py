@@ -18,6 +18,9 @@ __all__ = ["Copies", "make_copies", "turn_matrix"]
 
 Floats = NDArray[np.float64]
 _LARGEST = 512  # px: larger frames are averaged in blocks first
+_RARE = 2e-3  # of the pixels
+_FAR = 3.0  # times the distance of the rare ones from the median
+_SAMPLES = 50_000  # pixels that tell the range
 _SMALLEST = 64  # px: the search needs that much
 _WILD = 0.05  # of the rows: more means that the rows do not show one lattice
 _PRESENT = 4.5  # standard deviations of the weaker reflection: the lattice is there
@@ -68,7 +71,7 @@ def make_copies(frames: Frames, angles_deg: Floats, max_shift: float | None) -> 
         frame = frames.read(k)
         # in a unit of their own, values of any size can be squared in single precision
         unit = unit or _brightest(frame)
-        small = Frame(*mean_blocks(frame.values, frame.mask, first))
+        small = Frame(*mean_blocks(_tamed(frame), frame.mask, first))
         small = Frame((small.values / unit).astype(np.float32), small.mask)
         base.append(small)
         turned = _turned(small, angles_deg[k])
@@ -116,6 +119,17 @@ def turn_matrix(angle_deg: float) -> Floats:
     """Return the matrix that turns (y, x) from the axes of the scan to those of the object."""
     angle = math.radians(angle_deg)
     return np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+
+
+def _tamed(frame: Frame) -> Floats:
+    """Return the values without what lies far beyond the range of nearly all: one wild pixel outweighs a lattice."""
+    inside = frame.values if frame.mask is None else frame.values[frame.mask]
+    low, middle, high = np.quantile(
+        inside.ravel()[:: max(inside.size // _SAMPLES, 1)], (_RARE, 0.5, 1 - _RARE)
+    )
+    # where nearly all pixels are empty, what is not is the image
+    limits = [middle + _FAR * (end - middle) if end != middle else None for end in (low, high)]
+    return frame.values if limits == [None, None] else np.clip(frame.values, *limits)
 
 
 def _brightest(frame: Frame) -> float:
