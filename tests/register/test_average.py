@@ -63,8 +63,8 @@ def test_variance_is_that_of_the_average(series, how):
 
 @pytest.mark.parametrize("how", HOWS)
 def test_still_frames_average_as_they_are(how):
-    data = np.random.default_rng(0).poisson(50, (5, 20, 24)).astype(float)
-    a = average(open_series(data), still(5, (20, 24)), (0, 1, 2, 4), how=how)
+    data = np.random.default_rng(0).poisson(50, (5, 32, 36)).astype(float)
+    a = average(open_series(data), still(5, (32, 36)), (0, 1, 2, 4), how=how)
     plain = {"mean": np.mean, "median": np.median}.get(how, np.mean)(data[[0, 1, 2, 4]], axis=0)
     if how == "likelihood":
         # still frames say nothing of what lies between the pixels: there the prior smooths some noise away
@@ -79,12 +79,12 @@ def test_still_frames_average_as_they_are(how):
 
 @pytest.mark.parametrize("how", HOWS)
 def test_what_no_frame_reaches_holds_the_nearest_value(how):
-    data = np.random.default_rng(0).poisson(50, (3, 20, 24)).astype(float)
+    data = np.random.default_rng(0).poisson(50, (3, 32, 36)).astype(float)
     data[:, 8:10] = np.nan
     data[1:, 4, 4] = np.nan
-    rows = np.zeros((3, 2, 20))
+    rows = np.zeros((3, 2, 32))
     rows[:, 1] = 5.0  # all frames lie 5 px to the right: the first columns are never seen
-    a = average(open_series(data), RowMotion(rows, (20, 24), np.zeros(3)), (0, 1, 2), how=how)
+    a = average(open_series(data), RowMotion(rows, (32, 36), np.zeros(3)), (0, 1, 2), how=how)
     assert np.isfinite(a.image).all()
     assert np.isfinite(a.variance).all()
     assert (a.variance > 0).all()
@@ -172,11 +172,11 @@ def test_variance_law_of_counts():
         ({"how": "best"}, "how='best'"),
         ({"used": ()}, "at least one frame"),
         ({"used": (0, 7)}, r"frames \[0, 7\] of 3"),
-        ({"motion": still(3, (24, 20))}, "the series that was registered"),
+        ({"motion": still(3, (36, 32))}, "the series that was registered"),
     ],
 )
 def test_bad_input_is_named(change, words):
-    data = np.random.default_rng(0).poisson(5, (3, 20, 24))
-    given = {"motion": still(3, (20, 24)), "used": (0, 1), "how": "mean"} | change
+    data = np.random.default_rng(0).poisson(5, (3, 32, 36))
+    given = {"motion": still(3, (32, 36)), "used": (0, 1), "how": "mean"} | change
     with pytest.raises(DataError, match=words):
         average(open_series(data), given["motion"], given["used"], how=given["how"])
