@@ -12,6 +12,7 @@ from typing import Any
 from . import series
 from .harness import worker
 from .register_pt import pt_nanoparticle
+from .register_real import real_series
 from .series import (
     ANGLES,
     DENSE,
@@ -107,7 +108,7 @@ def run() -> list[Table]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tables = [protocol_p1(folder), hops(folder), orthogonal(folder), other_distortions(folder)]
-        return [*tables, lattice_pass(folder), lazy(folder), *pt_nanoparticle(folder)]
+        return [*tables, lattice_pass(folder), lazy(folder), *pt_nanoparticle(folder), real_series(folder)]
 
 
 def show(table: Table, peak: float, scores: dict[str, Scores], first: str) -> None:
