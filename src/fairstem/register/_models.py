@@ -35,6 +35,7 @@ __all__ = ["Solved", "solve"]
 Floats = NDArray[np.float64]
 _BANDS = (1, 4, 16, 64)  # rows
 _KNOWN = 0.5  # of the rows: enough to measure how frames differ
+_TRIAL = 4  # rounds, before a slow field is judged
 _BETTER = 0.995  # of the misfit without a slow field: one that explains less is not worth its freedom
 
 
@@ -111,11 +112,13 @@ def _rowwise(
     rows = register_rows(frames, begin, used, slow=slow is True, reference=reference)
     bent_px = bending(rows.segments, used, frames.shape)
     if slow == "auto" and bent_px > BENT_PX:
+        label = "rows and a slow field"
         bent = register_rows(
-            frames, rows.motion, used, slow=True, reference=reference, label="rows and a slow field"
+            frames, rows.motion, used, slow=True, reference=reference, most=_TRIAL, label=label
         )
         # what asks for a field may also be an object that changed: then the frames agree no better
         if _misfit(frames, bent, used, rows.law) < _BETTER * _misfit(frames, rows, used, rows.law):
+            bent = register_rows(frames, bent.motion, used, slow=True, reference=reference, label=label)
             rows, bent_px = bent, bending(bent.segments, used, frames.shape)
     chosen = list(used)
     floor = common_mode_floor(

@@ -91,6 +91,7 @@ def register_rows(
     *,
     slow: bool = False,
     reference: int | None = None,
+    most: int = _MOST_ROUNDS,
     label: str = "row-wise registration",
 ) -> Rows:
     """Register a series row by row.
@@ -107,6 +108,8 @@ def register_rows(
         Also fit a slow field that varies along the rows. `start` may hold one already.
     reference
         Frame whose mean position is the average's; None: the mean of all.
+    most
+        Rounds at most.
     label
         Text of the progress bar.
 
@@ -120,7 +123,7 @@ def register_rows(
     canvases.
     """
     run = _Run(frames, start, used)
-    for n in range(_MOST_ROUNDS):
+    for n in range(most):
         moved = run.round(f"{label}, round {n + 1}", apart=run.turned and n < _FEWEST_ROUNDS)
         if slow and n > 0:  # the rows first, or the field takes what is theirs
             moved = max(moved, run.bend())
