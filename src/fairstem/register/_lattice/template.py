@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, spline_filter, uniform_filter
 
-from fairstem.register._rows.kernels import _weights
 from fairstem.register._rows.reference import EVERYWHERE, Reference
+from fairstem.register._series.splines import spline_weights
 
 __all__ = ["Contrast", "Fold", "Lattice", "as_reference", "flat_contrast", "local_contrast", "misfit"]
 
@@ -152,8 +152,8 @@ def _fold(values, mask, at_y, at_x, reciprocal, bend, contrast, total, weight):
             b = reciprocal[1, 0] * by + reciprocal[1, 1] * bx
             a, b = (a - np.floor(a)) * n, (b - np.floor(b)) * m
             ia, ib = int(a), int(b)
-            _weights(a - ia, wy)
-            _weights(b - ib, wx)
+            spline_weights(a - ia, wy)
+            spline_weights(b - ib, wx)
             g = gain[iy, jx]
             w, v = g * g, g * (values[i, j] - level[iy, jx])
             for p in range(4):
@@ -177,8 +177,8 @@ def _tile(coefficients, reciprocal, bend, out):
             b = reciprocal[1, 0] * y + reciprocal[1, 1] * x
             a, b = (a - np.floor(a)) * n, (b - np.floor(b)) * m
             ia, ib = int(a), int(b)
-            _weights(a - ia, wy)
-            _weights(b - ib, wx)
+            spline_weights(a - ia, wy)
+            spline_weights(b - ib, wx)
             value = 0.0
             for p in range(4):
                 line = 0.0

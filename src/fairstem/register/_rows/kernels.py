@@ -5,21 +5,13 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from fairstem.register._series.splines import spline_weights
+
 __all__ = ["compare_rows", "residuals", "smooth_rows", "spread"]
 
 BLURRED_NOISE = 0.066  # variance of the reference in units of that of one frame's pixel, times the frames
 SLOPE_NOISE = 0.0265  # the same for the slope of the blurred reference, per px²
 SHARP_NOISE = 0.124  # the same once the blur is undone
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _weights(f, w):
-    """Write the four cubic B-splines at the fraction `f` into `w`; unit-spaced, they sum to one."""
-    g = 1.0 - f
-    w[0] = g * g * g / 6.0
-    w[1] = (4.0 - 6.0 * f * f + 3.0 * f * f * f) / 6.0
-    w[3] = f * f * f / 6.0
-    w[2] = 1.0 - w[0] - w[1] - w[3]
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -53,10 +45,10 @@ def spread(values, mask, at_y, at_x, total, weight):
                 continue
             fy, fx = y - iy, x - ix
             if fy != last_y:
-                _weights(fy, wy)
+                spline_weights(fy, wy)
                 last_y = fy
             if fx != last_x:
-                _weights(fx, wx)
+                spline_weights(fx, wx)
                 last_x = fx
             value = values[i, j]
             for a in range(4):
@@ -130,11 +122,11 @@ def compare_rows(values, mask, at_y, at_x, reference, law, information, score, c
                 continue
             fy, fx = y - iy, x - ix
             if fy != last_y:
-                _weights(fy, wy)
+                spline_weights(fy, wy)
                 _slopes(fy, dy)
                 last_y = fy
             if fx != last_x:
-                _weights(fx, wx)
+                spline_weights(fx, wx)
                 _slopes(fx, dx)
                 last_x = fx
             value, slope_y, slope_x = _evaluate(coefficients, iy, ix, wy, wx, dy, dx)
@@ -173,8 +165,8 @@ def residuals(values, mask, at_y, at_x, reference, fitted, rest):
             iy, ix = int(np.floor(y)), int(np.floor(x))
             if iy < 1 or ix < 1 or iy > cy - 3 or ix > cx - 3 or weight[iy, ix] < least:
                 continue
-            _weights(y - iy, wy)
-            _weights(x - ix, wx)
+            spline_weights(y - iy, wy)
+            spline_weights(x - ix, wx)
             value = 0.0
             for p in range(4):
                 for q in range(4):

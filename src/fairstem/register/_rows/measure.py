@@ -20,6 +20,7 @@ __all__ = [
     "chi2_map",
     "choose_blur",
     "compare",
+    "compare_values",
     "fit_noise_law",
     "gain_of",
     "segments_of",
@@ -188,7 +189,8 @@ def _turned(information: Floats, score: Floats, cos: float, sin: float) -> tuple
     return turned, np.stack([cos * y - sin * x, sin * y + cos * x], axis=-1)
 
 
-def _residuals(frame: Frame, at: tuple[Floats, Floats], reference: Reference) -> tuple[Floats, Floats]:
+def compare_values(frame: Frame, at: tuple[Floats, Floats], reference: Reference) -> tuple[Floats, Floats]:
+    """Return the reference at each pixel, and what the pixel differs from it: see the kernel `residuals`."""
     fitted, rest = np.empty(frame.values.shape), np.empty(frame.values.shape)
     mask = EVERYWHERE if frame.mask is None else frame.mask
     given = (reference.coefficients, reference.weight, reference.least)
@@ -209,7 +211,7 @@ def fit_noise_law(
     for k in (used[i] for i in chosen):
         frame, forward = frames.read(k), motion.forward(k)
         reference = pool.without(k, frame, forward).reference().sharpened()
-        fitted, rest = _residuals(frame, pool.canvas.positions(forward), reference)
+        fitted, rest = compare_values(frame, pool.canvas.positions(forward), reference)
         seen = np.isfinite(rest)
         parts.append((fitted[seen], frame.values[seen], rest[seen] ** 2))
     expected, value, square = (np.concatenate(p) for p in zip(*parts, strict=True))
@@ -257,7 +259,7 @@ def chi2_map(
         frame, forward = frames.read(k), motion.forward(k)
         at = pool.canvas.positions(forward)
         reference = pool.without(k, frame, forward).reference().sharpened()
-        fitted, rest = _residuals(frame, at, reference)
+        fitted, rest = compare_values(frame, at, reference)
         y = np.rint(at[0] + pool.canvas.origin[0]).astype(int)
         x = np.rint(at[1] + pool.canvas.origin[1]).astype(int)
         good = np.isfinite(rest) & (y >= 0) & (y < ny) & (x >= 0) & (x < nx)

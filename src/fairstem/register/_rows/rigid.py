@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstem.register._rows.kernels import compare_rows
-from fairstem.register._rows.reference import EVERYWHERE, Pool, Reference, canvas_of
+from fairstem.register._rows.measure import NoiseLaw, Segments, compare
+from fairstem.register._rows.reference import Pool, canvas_of
 from fairstem.register._series.frames import Frames
 from fairstem.register._series.motion import RowMotion
-from fairstem.register._start.copies import turn_matrix
 from fairstem.register._start.start import Start
 
 __all__ = ["refine_rigid"]
@@ -92,40 +91,27 @@ def _one_round(frames: Frames, motion: RowMotion, used: list[int]) -> tuple[Floa
         inside = frame.values if frame.mask is None else frame.values[frame.mask]
         lowest, highest = min(lowest, inside.min()), max(highest, inside.max())
         pool.add(k, frame, motion.forward(k))
-    law = (0.0, 1.0, _DIMMEST * highest) if lowest >= 0 else (1.0, 0.0, 1.0)
+    law = NoiseLaw(0.0, 1.0, _DIMMEST * highest) if lowest >= 0 else NoiseLaw(1.0, 0.0, 1.0)
     steps, sd = np.zeros((motion.n, 2)), np.full((motion.n, 2), np.nan)
     for k in used:
         frame, forward = frames.read(k), motion.forward(k)
         reference = pool.without(k, frame, forward).reference()
-        at = canvas.positions(forward)
-        mask = EVERYWHERE if frame.mask is None else frame.mask
-        step, variance = _step(frame.values, mask, at, reference, law)
-        turn = turn_matrix(motion.angles_deg[k])
+        angle = float(motion.angles_deg[k])
+        step, variance = _step(compare(frame, canvas.positions(forward), reference, law, angle_deg=angle))
         share = (len(used) - 1) / len(used)
-        steps[k] = share * (step @ turn)
-        sd[k] = np.sqrt(share * np.diag(turn.T @ variance @ turn))
+        steps[k], sd[k] = share * step, np.sqrt(share * np.diag(variance))
     return steps, sd
 
 
-def _step(
-    values: Floats,
-    mask: NDArray[np.bool_],
-    at: tuple[Floats, Floats],
-    reference: Reference,
-    law: tuple[float, float, float],
-) -> tuple[Floats, Floats]:
-    """Return the Gauss-Newton step of a whole frame along the axes of the average, and its covariance."""
-    ny = len(values)
-    information, score, chi2 = np.empty((ny, 1, 4)), np.empty((ny, 1, 2)), np.empty((ny, 1, 2))
-    table = (reference.coefficients, reference.weight, reference.least)
-    compare_rows(values, mask, *at, table, law, information, score, chi2)
-    yy, yx, xx, _ = information.sum(axis=(0, 1))
-    total, count = chi2.sum(axis=(0, 1))
+def _step(found: Segments) -> tuple[Floats, Floats]:
+    """Return the Gauss-Newton step of a whole frame along the axes of its scan, and its covariance."""
+    yy, yx, xx, _ = found.information.sum(axis=(0, 1))
+    total, count = found.chi2.sum(axis=(0, 1))
     matrix = np.array([[yy, yx], [yx, xx]])
     if count < 16 or np.linalg.det(matrix) <= 1e-12 * np.trace(matrix) ** 2:
         # nothing in the overlap tells where the frame lies
         return np.zeros(2), np.full((2, 2), np.nan)
     inverse = np.linalg.inv(matrix)
-    step = inverse @ score.sum(axis=(0, 1))
+    step = inverse @ found.score.sum(axis=(0, 1))
     step *= min(1.0, _LONGEST / max(float(np.hypot(*step)), 1e-12))
     return step, inverse * total / count

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["centre_rows", "turns"]
+from fairstem.register._series.motion import turn_matrix
+
+__all__ = ["centre_rows"]
 
 Floats = NDArray[np.float64]
 
@@ -55,15 +57,8 @@ def centre_rows(
                 shared[axis] += np.interp(at, lies[k][order], own[order]) / len(used)
         for k in range(len(rows)):
             rows[k] -= np.stack([np.interp(lies[k], at, shared[axis]) for axis in range(2)])
-    turn = turns(angles_deg)
+    turn = np.stack([turn_matrix(angle) for angle in angles_deg])
     middle = np.einsum("kab,kb->ka", turn, rows.mean(axis=2))
     origin = middle[list(used)].mean(axis=0) if reference is None else middle[reference]
     back = np.einsum("kab,a->kb", turn, origin)
     return np.asarray(rows - back[:, :, None])
-
-
-def turns(angles_deg: Floats) -> Floats:
-    """Return the matrices ``(frame, 2, 2)`` from (slow, fast) of each scan to (y, x) of the average."""
-    angle = np.radians(angles_deg)
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.stack([np.stack([cos, sin], axis=-1), np.stack([-sin, cos], axis=-1)], axis=-2)

@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 from fairstem.compute import track
 from fairstem.register._series.frames import Frames
 from fairstem.register._series.motion import Motion
+from fairstem.register._series.splines import spline_weights
 from fairstem.register._series.warp import deposit, resample
 
 __all__ = ["most_likely"]
@@ -162,15 +163,6 @@ def _leverage(most: float) -> tuple[Floats, Floats, Floats]:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _spline(f: float, w: Floats) -> None:
-    g = 1.0 - f
-    w[0] = g * g * g / 6.0
-    w[1] = (4.0 - 6.0 * f * f + 3.0 * f * f * f) / 6.0
-    w[3] = f * f * f / 6.0
-    w[2] = 1.0 - w[0] - w[1] - w[3]
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _accumulate(
     values: Floats,
     mask: NDArray[np.bool_],
@@ -197,8 +189,8 @@ def _accumulate(
             top, left = iy - 1 - low + 2, ix - 1 + 2
             if top < 0 or left < 0 or top + 3 >= cy or left + 3 >= cx:
                 continue
-            _spline(y - iy, wy)
-            _spline(x - ix, wx)
+            spline_weights(y - iy, wy)
+            spline_weights(x - ix, wx)
             near = weight[min(max(round(y), 0), ny - 1), min(max(round(x), 0), nx - 1)]
             for a in range(4):
                 for b in range(4):

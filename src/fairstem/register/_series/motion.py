@@ -10,12 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-__all__ = ["DenseMotion", "Motion", "RowMotion"]
+__all__ = ["DenseMotion", "Motion", "RowMotion", "turn_matrix"]
 
 Floats = NDArray[np.float64]
 _FIXED_POINT_STEPS = 12
 _SETTLED = 1e-4  # px: a smooth field gets there in 3 or 4 steps
 _BLOCK = 128  # rows inverted at a time, so that little memory is in use besides the result
+
+
+def turn_matrix(angle_deg: float) -> Floats:
+    """Return the matrix that turns (y, x) from the axes of the scan to those of the object."""
+    angle = math.radians(angle_deg)
+    return np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
 
 
 class Motion(Protocol):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, spline_filter1d
 
 from fairstem.errors import DataError
+from fairstem.register._series.splines import spline_weights
 
 __all__ = ["deposit", "fill_nearest", "resample"]
 
@@ -193,11 +194,7 @@ def _taps(at: float, cubic: bool, w: Floats) -> int:
     if not cubic:
         w[0], w[1] = 1.0 - f, f
         return low
-    g = 1.0 - f
-    w[0] = g * g * g / 6.0
-    w[1] = (4.0 - 6.0 * f * f + 3.0 * f * f * f) / 6.0
-    w[3] = f * f * f / 6.0
-    w[2] = 1.0 - w[0] - w[1] - w[3]
+    spline_weights(f, w)
     return low - 1
 
 

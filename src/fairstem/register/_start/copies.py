@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from fairstem.register._series.frames import Frame, Frames
+from fairstem.register._series.motion import turn_matrix
 from fairstem.register._start.cell import Cell, Lock, SpectrumSum, find_cell, lock_rows
 from fairstem.register._start.pairs import SmallFrame, mean_blocks, prepare_frame
 
-__all__ = ["Copies", "make_copies", "turn_matrix"]
+__all__ = ["Copies", "make_copies"]
 
 Floats = NDArray[np.float64]
 _LARGEST = 512  # px: larger frames are averaged in blocks first
@@ -113,12 +114,6 @@ def _blocks(spectra: SpectrumSum, smallest: int) -> int:
     # peaks of the correlation must be wide enough for a parabola to give their height to a per cent
     size = int(0.28 / max(until, 1e-3))
     return max(1, min(size, smallest // _SMALLEST, 8))
-
-
-def turn_matrix(angle_deg: float) -> Floats:
-    """Return the matrix that turns (y, x) from the axes of the scan to those of the object."""
-    angle = math.radians(angle_deg)
-    return np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
 
 
 def _tamed(frame: Frame) -> Floats:

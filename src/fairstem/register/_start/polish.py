@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstem.register._rows.kernels import compare_rows, residuals
-from fairstem.register._rows.reference import EVERYWHERE, Canvas, Pool, canvas_of
+from fairstem.register._rows.measure import NoiseLaw, compare, compare_values
+from fairstem.register._rows.reference import Canvas, Pool, canvas_of
 from fairstem.register._series.frames import Frame
-from fairstem.register._series.motion import RowMotion
-from fairstem.register._start.copies import Copies, turn_matrix
+from fairstem.register._series.motion import RowMotion, turn_matrix
+from fairstem.register._start.copies import Copies
 
 __all__ = ["polish"]
 
 Floats = NDArray[np.float64]
 _ROUNDS = 3
 _LONGEST = 1.5  # px of a copy: a step of one round
+_EVEN = NoiseLaw(1.0, 0.0, 1.0)
 _LOOSE = 0.1  # of the frame height: ramps beyond it are not expected
 
 
@@ -86,20 +87,10 @@ def _scores(motion: RowMotion, frames: list[Frame], members: list[int]) -> Float
     """Return the normalised correlation of each frame with the mean of the others."""
     canvas, pool = _pool(motion, frames, members)
     out = np.zeros(motion.n)
-    fitted, rest = np.empty(motion.shape), np.empty(motion.shape)
     for k, frame in enumerate(frames):
         forward = motion.forward(k)
         others = pool.without(k, frame, forward) if k in members else pool.everything()
-        reference = others.reference()
-        mask = EVERYWHERE if frame.mask is None else frame.mask
-        residuals(
-            frame.values,
-            mask,
-            *canvas.positions(forward),
-            (reference.coefficients, reference.weight, reference.least),
-            fitted,
-            rest,
-        )
+        fitted, _ = compare_values(frame, canvas.positions(forward), others.reference())
         good = np.isfinite(fitted)
         if good.sum() > 16:
             a, b = frame.values[good] - frame.values[good].mean(), fitted[good] - fitted[good].mean()
@@ -114,24 +105,20 @@ def _one_round(motion: RowMotion, frames: list[Frame], members: list[int]) -> Fl
     ny = motion.shape[0]
     y = (np.arange(ny) - (ny - 1) / 2) / ny
     basis = np.stack([np.ones(ny), y])
-    information, score, chi2 = np.empty((ny, 1, 4)), np.empty((ny, 1, 2)), np.empty((ny, 1, 2))
     steps = np.zeros((motion.n, 2, 2))
     for k in members:
         frame, forward = frames[k], motion.forward(k)
         reference = pool.without(k, frame, forward).reference()
-        mask = EVERYWHERE if frame.mask is None else frame.mask
-        table = (reference.coefficients, reference.weight, reference.least)
-        compare_rows(
-            frame.values, mask, *canvas.positions(forward), table, (1.0, 0.0, 1.0), information, score, chi2
-        )
-        if not chi2[..., 1].sum():
+        angle = float(motion.angles_deg[k])
+        found = compare(frame, canvas.positions(forward), reference, _EVEN, angle_deg=angle)
+        squares, count = found.chi2.sum(axis=(0, 1))
+        if not count:
             continue
-        turn = turn_matrix(motion.angles_deg[k])
-        hessian = np.stack([information[:, 0, [0, 1]], information[:, 0, [1, 2]]], axis=1)
-        hessian, slope = turn.T @ hessian @ turn, score[:, 0] @ turn
+        information, slope = found.information.sum(axis=1), found.score.sum(axis=1)
+        hessian = np.stack([information[:, [0, 1]], information[:, [1, 2]]], axis=1)
         matrix = np.einsum("ar,br,rij->aibj", basis, basis, hessian).reshape(4, 4)
         # residuals set the scale; a ramp of a tenth of the frame is as unlikely as one sigma
-        noise = chi2[..., 0].sum() / chi2[..., 1].sum()
+        noise = squares / count
         matrix += noise * np.diag([0.0, 0.0, (_LOOSE * ny) ** -2, (_LOOSE * ny) ** -2])
         matrix += 1e-9 * np.trace(matrix) * np.eye(4)
         step = np.linalg.solve(matrix, np.einsum("ar,ri->ai", basis, slope).ravel()).reshape(2, 2)

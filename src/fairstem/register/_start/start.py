@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from fairstem.errors import DataError
 from fairstem.priors import PriorCheck
 from fairstem.register._series.frames import Frames
-from fairstem.register._series.motion import RowMotion
+from fairstem.register._series.motion import RowMotion, turn_matrix
 from fairstem.register._start.cell import Cell
-from fairstem.register._start.copies import Copies, make_copies, turn_matrix
+from fairstem.register._start.copies import Copies, make_copies
 from fairstem.register._start.drift import Drift, follow_drift
 from fairstem.register._start.pairs import PairPeaks, SmallFrame, correlate_pair
 from fairstem.register._start.polish import polish
