@@ -177,6 +177,10 @@ def contrast_part(image: ArrayLike, size: int = 96) -> tuple[int, int, int]:
     slope_y, slope_x = np.gradient(gaussian_filter(filled, 1.5))
     yy, xx, yx = (uniform_filter(p, side) for p in (slope_y**2, slope_x**2, slope_y * slope_x))
     detail = (yy + xx) / 2 - np.sqrt((yy - xx) ** 2 / 4 + yx**2)
+    # bright parts have more of that noise: what stands out of it counts
+    rough = uniform_filter(((filled[2:] + filled[:-2])[:, 1:-1] / 2 - filled[1:-1, 1:-1]) ** 2, side)
+    noise = np.pad(rough, 1, mode="edge") if rough.size else np.zeros_like(filled)
+    detail /= np.maximum(noise, 0.1 * noise.mean()) + 1e-6 * filled.var() + np.finfo(np.float64).tiny
     corner = [min(max((n - side) // 2, 0), n // 16) for n in image.shape]
     low = [c + side // 2 for c in corner]
     inner = detail[low[0] : image.shape[0] - low[0] + 1, low[1] : image.shape[1] - low[1] + 1]
