@@ -9,8 +9,6 @@ from ._find import find as find
 from ._lattice import Lattice as Lattice
 from ._lattice import lattice as lattice
 from ._neighbours import neighbours as neighbours
-from ._noise import NoiseModel as NoiseModel
-from ._noise import estimate_noise as estimate_noise
 from ._refine import refine as refine
 from ._sublattices import sublattices as sublattices
 from ._support import Support as Support
@@ -18,14 +16,12 @@ from ._support import support as support
 
 __all__ = [
     "Lattice",
-    "NoiseModel",
     "ScanCalibration",
     "Support",
     "bond_changes",
     "bond_spread",
     "bonds",
     "displacement",
-    "estimate_noise",
     "find",
     "lattice",
     "neighbours",

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from fairstem.atoms._detect import THRESHOLD, Detection, detect_columns, detect_residual
-from fairstem.atoms._detector import Gain
 from fairstem.atoms._fit import fit_columns
 from fairstem.atoms._kernels import HEIGHT, LOG_WIDTH, X, Y
 from fairstem.atoms._prepare import Prepared, prepare
 from fairstem.atoms._sweeper import ColumnFit, Slope
 from fairstem.atoms._table import column_table, fit_priors
 from fairstem.errors import DataError
+from fairstem.signals import Gain
 
 __all__ = ["find"]
 

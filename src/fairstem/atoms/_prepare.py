@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairstem.atoms._columns import check_pixel_size
-from fairstem.atoms._detector import Gain, noise_of, noise_priors
-from fairstem.atoms._noise import NoiseModel
 from fairstem.errors import DataError
 from fairstem.priors import PriorCheck
-from fairstem.signals import open_data, validate_image
+from fairstem.signals import Gain, NoiseModel, noise_of, noise_priors, open_data, validate_image
 
 __all__ = ["Prepared", "prepare"]
 

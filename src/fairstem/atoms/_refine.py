@@ -9,12 +9,12 @@ import pandas as pd
 
 from fairstem.atoms._columns import read_columns
 from fairstem.atoms._detect import choose_scale
-from fairstem.atoms._detector import Gain
 from fairstem.atoms._fit import fit_columns
 from fairstem.atoms._prepare import prepare
 from fairstem.atoms._sweeper import Slope
 from fairstem.atoms._table import CALIBRATED, column_table, fit_priors
 from fairstem.errors import DataError
+from fairstem.signals import Gain
 
 __all__ = ["refine"]
 

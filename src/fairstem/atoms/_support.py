@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from fairstem.errors import DataError
+from fairstem.signals import Gain
 
 from ._columns import read_columns
-from ._detector import Gain
 from ._overlap import WINDOW
 from ._prepare import prepare
 

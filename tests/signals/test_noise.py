@@ -9,8 +9,8 @@ import pytest
 from scipy import ndimage
 
 import fairstem as fs
-from fairstem.atoms import NoiseModel, estimate_noise
 from fairstem.errors import DataError
+from fairstem.signals import NoiseModel, estimate_noise
 
 
 def recorded(seed=0, shape=(320, 320), peak=40, **detector):

@@ -8,10 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstem.atoms._noise import NoiseModel, estimate_noise
 from fairstem.errors import DataError
 from fairstem.priors import PriorCheck
-from fairstem.signals import Opened, judge_counts
+from fairstem.signals.counting import judge_counts
+from fairstem.signals.door import Opened
+from fairstem.signals.noise import NoiseModel, estimate_noise
 
 __all__ = ["Gain", "noise_of", "noise_priors"]
 
