@@ -199,13 +199,16 @@ def place_frames(network: Network, n: int, telling: float = _TELLING, *, settled
     return settle(network, offsets) if settled else least_squares(network, offsets)
 
 
-def settle(network: Network, offsets: Floats, better: float = _BETTER) -> Floats:
-    """Move frames, and all frames after one, to where significantly more pairs agree; then least squares."""
+def settle(network: Network, offsets: Floats, better: float = _BETTER, telling: float = _TELLING) -> Floats:
+    """Move frames, and all frames after one, to where significantly more pairs agree; then least squares.
+
+    A step has to gain `better` standard deviations, and `telling` of the highest peak.
+    """
     offsets = offsets.copy()
     for _ in range(_PASSES):
         moved = False
         for group in _groups(len(offsets)):
-            step = _best_step(network, offsets, group, better)
+            step = _best_step(network, offsets, group, better, telling)
             if step is not None:
                 offsets[group] += step
                 moved = True
@@ -264,11 +267,13 @@ def _preferred(network: Network, pair: int, telling: float) -> int:
     return int(at.start + np.argmin(np.where(equal, length, np.inf)))
 
 
-def _best_step(network: Network, offsets: Floats, group: NDArray[np.bool_], better: float) -> Floats | None:
+def _best_step(
+    network: Network, offsets: Floats, group: NDArray[np.bool_], better: float, telling: float
+) -> Floats | None:
     """Return the step of a group to where significantly more pairs agree, None when it lies well."""
     steps = _steps(network, offsets, group)
     gain, height = _gain(network, offsets, group, steps)
-    gain[height < _TELLING * network.height.max()] = -np.inf
+    gain[height < telling * network.height.max()] = -np.inf
     best = int(np.argmax(gain))
     return steps[best] if gain[best] > better else None
 

@@ -33,6 +33,7 @@ __all__ = ["Start", "find_start"]
 Floats = NDArray[np.float64]
 _CLEAR = 5.0  # standard deviations: the content of the frames decides
 _LIKELIER = 2.0  # standard deviations: taken, where nothing but content is left to go by
+_PROPOSED = 0.01  # of the height: enough to be tried, the agreement of all frames decides
 _DEFORMED = 0.5  # of the height of a peak: what deformation of a frame may cost
 _AGREE_BETTER = 0.1  # of the likelihood of a frame: what agrees only so much better may do so by its noise
 _MOVED = 2.0  # px
@@ -288,7 +289,7 @@ def _choose(
         choices = [(first, _hop_check(copies, members, content, drift))]
         # a frame that jumped follows no drift: what it shows says where it is
         network = weigh_by_scatter(network, first, cell)
-        offsets = settle(network, first, _LIKELIER)
+        offsets = settle(network, first, _LIKELIER, _PROPOSED)
     else:
         first = place_frames(network, n, _DEFORMED, settled=False)
         network = weigh_by_scatter(network, offsets, cell)
