@@ -14,7 +14,7 @@ SMALL = {"shape": (96, 112)}
 REQUIRED = {
     "p1", "p2", "srtio3", "si110", "graphene", "ws2", "fcc111", "cspbbr3", "grain-boundary", "interface",
     "vacancies", "displaced", "dislocation", "pt-nanoparticle", "single-atoms", "background-ramp", "empty",
-    "drifted",
+    "drifted", "vacuum-edge", "gain-ramp", "bent", "row-drift",
 }  # fmt: skip
 
 
@@ -60,17 +60,20 @@ def test_data_are_counts_of_the_clean_image_and_truth_is_complete(name):
     assert (len(p.truth) == 0) == (name == "empty")
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("p1", "drifted")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("p1", "drifted", "row-drift")])
 def test_truth_explains_the_clean_image(name):
     p = small(name, seed=2)
     rest = p.clean - render_columns(p.truth, p.clean.shape)
     level = p.parameters["peak"] * p.parameters["background"]
     # what is left is the background: flat, or its texture, step or ramp
-    flat = name not in ("interface", "background-ramp", "pt-nanoparticle", "single-atoms")
+    uneven = ("interface", "background-ramp", "pt-nanoparticle", "single-atoms", "vacuum-edge", "gain-ramp")
+    flat = name not in uneven
     if flat:
         np.testing.assert_allclose(rest, level, atol=1e-6 * p.parameters["peak"])
     assert rest.min() >= -1e-9
-    assert rest.mean() == pytest.approx(level, rel=0.3)
+    # half of the image is vacuum; the ramp is 1 on the bright side
+    share = {"vacuum-edge": 0.6, "gain-ramp": 2 / 3}.get(name, 1.0)
+    assert rest.mean() == pytest.approx(share * level, rel=0.3)
 
 
 def test_truth_of_a_series_explains_each_frame():
@@ -160,6 +163,9 @@ def test_nanoparticle_series_for_the_bond_table():
         ("p2", {"distortion": "wild"}, "'wild'"),
         ("p1", {"distortion_options": {"drift": 1}}, "drift_px"),
         ("vacancies", {"shape": (16, 16)}, "count is 5"),
+        ("gain-ramp", {"ratio": 0.5}, "ratio"),
+        ("bent", {"strain": 0.5}, "strain"),
+        ("row-drift", {"drift_px": (3.0,)}, "drift_px"),
         ("interface", {"second": "SrTiO3"}, "one of srtio3"),
     ],
 )

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from fairstem.errors import DataError
-from fairstem.simulate._scenes import SCENES, Scene, View
+from fairstem.simulate._scenes import Scene, View
+from fairstem.simulate._slow_scenes import SCENES
 from fairstem.simulate.noise import add_noise
 from fairstem.simulate.render import render_columns
 from fairstem.simulate.scan import RowDistortion, ScanDistortion, recorded_positions
@@ -132,7 +133,7 @@ def phantom(name: str, seed: int = 0, **options: Any) -> Phantom:
     view = View(tuple(common["shape"]), float(common["pixel_size_nm"]), rng)
     scene = SCENES[name].build(view, **own)
     peak, background = float(common["peak"]), float(common["background"])
-    fields = _displacement(common, view, seed)
+    fields = _sampled_at(scene, _displacement(common, view, seed), common["frames"])
     truth = _truth(scene, view, peak * (1 - background), distorted=fields is not None)
     clean = _expected(truth, scene, view, peak * background, fields)
     if fields is None and common["frames"] is not None:
@@ -226,6 +227,14 @@ def _displacement(common: dict[str, Any], view: View, seed: int) -> Floats | Non
     else:
         fields = distortion.series(view.shape, frames or 1, np.random.default_rng([seed, 2]))
     return fields if frames is not None else fields[0]
+
+
+def _sampled_at(scene: Scene, fields: Floats | None, frames: int | None) -> Floats | None:
+    """Add the displacement that belongs to the scene to that of the scan."""
+    own = scene.displacement
+    if own is None or fields is not None:
+        return fields if own is None or fields is None else fields + own
+    return own if frames is None else np.repeat(own[None], frames, axis=0)
 
 
 def _expected(truth: pd.DataFrame, scene: Scene, view: View, level: float, fields: Floats | None) -> Floats:

@@ -23,7 +23,7 @@ from fairstem.simulate.defects import (
 from fairstem.simulate.deformations import dislocate, join_grains, strain_columns
 from fairstem.simulate.nanoparticle import fcc_particle, nanoparticle_columns
 
-__all__ = ["SCENES", "Scene", "View"]
+__all__ = ["SCENES", "Scene", "View", "register_scene"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -61,10 +61,12 @@ class View:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is in view: columns, and the background in units of its level (None: flat)."""
+    """What is in view: columns, the background in units of its level (None: flat), and the displacement
+    ``(2, y, x)`` px at which it is sampled (None: undistorted)."""
 
     columns: pd.DataFrame
     background: Callable[[Floats, Floats], Floats] | None = None
+    displacement: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,11 @@ class Entry:
 SCENES: dict[str, Entry] = {}
 
 
-def _register(
+def register_scene(
     name: str, line: str, **defaults: Any
 ) -> Callable[[Callable[..., Scene]], Callable[..., Scene]]:
+    """Register the decorated builder under `name`, with its line for the list and its own common options."""
+
     def add(build: Callable[..., Scene]) -> Callable[..., Scene]:
         SCENES[name] = Entry(line, build, defaults)
         return build
@@ -89,7 +93,7 @@ def _register(
     return add
 
 
-@_register(
+@register_scene(
     "p2", "SrTiO3-like crystal, cell 32.5 px, sigma 3.5 px; with shifted and half columns",
     shape=(512, 512), pixel_size_nm=0.012, peak=20.0,
 )  # fmt: skip
@@ -110,7 +114,7 @@ def _p2(
     return Scene(scale_columns(table, halved, factor, view.rng, shape=view.shape, species="Ti", border=25))
 
 
-@_register(
+@register_scene(
     "p1", "SrTiO3-like crystal, series of frames with row-wise distortion",
     frames=10, distortion="row",
 )  # fmt: skip
@@ -119,47 +123,47 @@ def _p1(view: View, rotation: float = 0.06, width_nm: float = 0.05, ratio: float
     return Scene(table)
 
 
-@_register("srtio3", "SrTiO3 [100]: Sr and Ti columns")
+@register_scene("srtio3", "SrTiO3 [100]: Sr and Ti columns")
 def _srtio3(view: View, rotation: float = 0.05, ratio: float = 0.45, width_nm: float = 0.05) -> Scene:
     return Scene(view.fill(lattices.srtio3(ratio=ratio, width_nm=width_nm), rotation))
 
 
-@_register("si110", "Si [110]: dumbbells 136 pm apart", pixel_size_nm=0.012)
+@register_scene("si110", "Si [110]: dumbbells 136 pm apart", pixel_size_nm=0.012)
 def _si110(view: View, rotation: float = 0.05, width_nm: float = 0.035) -> Scene:
     return Scene(view.fill(lattices.silicon110(width_nm=width_nm), rotation))
 
 
-@_register("graphene", "graphene: honeycomb", pixel_size_nm=0.01)
+@register_scene("graphene", "graphene: honeycomb", pixel_size_nm=0.01)
 def _graphene(view: View, rotation: float = 0.1, width_nm: float = 0.035) -> Scene:
     return Scene(view.fill(lattices.graphene(width_nm=width_nm), rotation))
 
 
-@_register("ws2", "WS2 monolayer: honeycomb of bright W and dim S2", pixel_size_nm=0.012)
+@register_scene("ws2", "WS2 monolayer: honeycomb of bright W and dim S2", pixel_size_nm=0.012)
 def _ws2(view: View, rotation: float = 0.1, ratio: float = 0.12, width_nm: float = 0.04) -> Scene:
     return Scene(view.fill(lattices.ws2(ratio=ratio, width_nm=width_nm), rotation))
 
 
-@_register("fcc111", "fcc Pt [111]: hexagonal, 160 pm apart", pixel_size_nm=0.012)
+@register_scene("fcc111", "fcc Pt [111]: hexagonal, 160 pm apart", pixel_size_nm=0.012)
 def _fcc111(view: View, rotation: float = 0.1, width_nm: float = 0.03) -> Scene:
     return Scene(view.fill(lattices.fcc111(width_nm=width_nm), rotation))
 
 
-@_register("fcc110", "fcc Pt [110]: centred rectangle", pixel_size_nm=0.012)
+@register_scene("fcc110", "fcc Pt [110]: centred rectangle", pixel_size_nm=0.012)
 def _fcc110(view: View, rotation: float = 0.1, width_nm: float = 0.04) -> Scene:
     return Scene(view.fill(lattices.fcc110(width_nm=width_nm), rotation))
 
 
-@_register("cspbbr3", "CsPbBr3-like perovskite [100]: Pb, Cs and Br columns", pixel_size_nm=0.025)
+@register_scene("cspbbr3", "CsPbBr3-like perovskite [100]: Pb, Cs and Br columns", pixel_size_nm=0.025)
 def _cspbbr3(view: View, rotation: float = 0.05, width_nm: float = 0.06) -> Scene:
     return Scene(view.fill(lattices.cspbbr3(width_nm=width_nm), rotation))
 
 
-@_register("square", "one column a square cell")
+@register_scene("square", "one column a square cell")
 def _square(view: View, a_nm: float = 0.39, rotation: float = 0.0, width_nm: float = 0.05) -> Scene:
     return Scene(view.fill(lattices.square(a_nm, width_nm=width_nm), rotation))
 
 
-@_register("grain-boundary", "two SrTiO3 grains turned against each other, split by a line")
+@register_scene("grain-boundary", "two SrTiO3 grains turned against each other, split by a line")
 def _grain_boundary(
     view: View,
     misorientation: float = 0.4,
@@ -185,7 +189,7 @@ _CELLS: dict[str, Callable[..., lattices.ProjectedCell]] = {
 }
 
 
-@_register("interface", "two crystals, the second dim; background steps down with it")
+@register_scene("interface", "two crystals, the second dim; background steps down with it")
 def _interface(
     view: View,
     second: str = "srtio3",
@@ -204,7 +208,7 @@ def _interface(
     return Scene(table, StepBackground(1.0, background_ratio, view.middle, angle, blur=2.0))
 
 
-@_register("vacancies", "SrTiO3 with vacancies and interstitials")
+@register_scene("vacancies", "SrTiO3 with vacancies and interstitials")
 def _vacancies(
     view: View, vacancies: int = 5, interstitials: int = 3, rotation: float = 0.05, width_nm: float = 0.05
 ) -> Scene:
@@ -213,7 +217,7 @@ def _vacancies(
     return Scene(add_interstitials(table, interstitials, view.rng, shape=view.shape))
 
 
-@_register("displaced", "SrTiO3 with shifted and half-intensity columns")
+@register_scene("displaced", "SrTiO3 with shifted and half-intensity columns")
 def _displaced(
     view: View,
     shifted: int = 8,
@@ -227,7 +231,7 @@ def _displaced(
     return Scene(scale_columns(table, halved, 0.5, view.rng, shape=view.shape))
 
 
-@_register("strained", "SrTiO3 with homogeneous strain")
+@register_scene("strained", "SrTiO3 with homogeneous strain")
 def _strained(
     view: View, strain_yy: float = 0.01, strain_xx: float = -0.005, shear: float = 0.0, width_nm: float = 0.05
 ) -> Scene:
@@ -235,7 +239,7 @@ def _strained(
     return Scene(strain_columns(table, [[strain_yy, shear], [shear, strain_xx]], view.middle))
 
 
-@_register("dislocation", "edge dislocation in a square crystal")
+@register_scene("dislocation", "edge dislocation in a square crystal")
 def _dislocation(view: View, a_nm: float = 0.39, width_nm: float = 0.05, poisson_ratio: float = 0.3) -> Scene:
     a = a_nm / view.pixel_size_nm
     table = lattices.square(a_nm, width_nm=width_nm).columns(
@@ -246,7 +250,7 @@ def _dislocation(view: View, a_nm: float = 0.39, width_nm: float = 0.05, poisson
     return Scene(dislocate(table, core, (0.0, a), poisson_ratio=poisson_ratio))
 
 
-@_register(
+@register_scene(
     "pt-nanoparticle", "Pt nanoparticle on amorphous support, rim columns contracted by 4-44 pm",
     pixel_size_nm=0.015, peak=100.0, background=0.15,
 )  # fmt: skip
@@ -268,7 +272,7 @@ def _pt_nanoparticle(
     return Scene(table, _film(view, texture))
 
 
-@_register(
+@register_scene(
     "single-atoms", "single heavy atoms on an amorphous support",
     pixel_size_nm=0.03, peak=12.0, background=0.3,
 )  # fmt: skip
@@ -287,21 +291,23 @@ def _single_atoms(
     return Scene(table, _film(view, texture))
 
 
-@_register("background-ramp", "SrTiO3 on a background that rises 3 to 1 across the image", background=0.3)
+@register_scene(
+    "background-ramp", "SrTiO3 on a background that rises 3 to 1 across the image", background=0.3
+)
 def _background_ramp(view: View, ratio: float = 3.0, rotation: float = 0.05, width_nm: float = 0.05) -> Scene:
     table = view.fill(lattices.srtio3(width_nm=width_nm), rotation)
     slope = 2 * (ratio - 1) / (ratio + 1) / view.shape[1]
     return Scene(table, RampBackground(1.0, 0.0, slope, view.middle))
 
 
-@_register("empty", "no columns: a flat or amorphous background", background=0.3)
+@register_scene("empty", "no columns: a flat or amorphous background", background=0.3)
 def _empty(view: View, texture: float = 0.0) -> Scene:
     names = {"y": float, "x": float, "height": float, "width": float, "species": object}
     table = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in names.items()})
     return Scene(table, _film(view, texture) if texture > 0 else None)
 
 
-@_register("drifted", "SrTiO3 recorded with realistic scan distortion", distortion="scan")
+@register_scene("drifted", "SrTiO3 recorded with realistic scan distortion", distortion="scan")
 def _drifted(view: View, rotation: float = 0.05, width_nm: float = 0.05) -> Scene:
     return Scene(view.fill(lattices.srtio3(width_nm=width_nm), rotation))
 
