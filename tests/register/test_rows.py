@@ -212,7 +212,7 @@ def test_equations_of_segments_add_up_and_masked_pixels_do_not_count():
     given = (reference.coefficients, reference.weight, reference.least)
 
     def equations(parts, mask=EVERYWHERE):
-        out = np.empty((24, parts, 4)), np.empty((24, parts, 2)), np.empty((24, parts, 2))
+        out = tuple(np.empty((24, parts, n)) for n in (4, 2, 2, 4))
         compare_rows(frame.values, mask, *at, given, (1.0, 0.1, 0.5), *out)
         return out
 
@@ -225,10 +225,11 @@ def test_equations_of_segments_add_up_and_masked_pixels_do_not_count():
         np.testing.assert_allclose(
             np.delete(half[:, 0], 5, axis=0), np.delete(four[:, 0], 5, axis=0), rtol=1e-10
         )
-    information, score, chi2 = equations(2, mask)
+    information, score, chi2, tone = equations(2, mask)
     assert not information[5].any()
     assert not score[5].any()
     assert not chi2[5].any()
+    assert not tone[5].any()
 
 
 def test_rows_that_say_nothing_are_not_measured():
@@ -246,14 +247,14 @@ def test_the_kernels_write_within_their_arrays(monkeypatch):
     sizes = []
 
     def watched(*given):
-        sizes.append([a.shape[-1] for a in given[-3:]])
+        sizes.append([a.shape[-1] for a in given[-4:]])
         compare_rows(*given)
 
     monkeypatch.setattr(measure, "compare_rows", watched)
     frames = open_series(simulate.phantom("p1", seed=1, frames=2, shape=(64, 64)).data)
     refine_rigid(frames, find_start(frames), rounds=1)
     assert len(sizes) >= 4
-    assert all(size == [4, 2, 2] for size in sizes)
+    assert all(size == [4, 2, 2, 4] for size in sizes)
 
 
 # ---- noise ----

@@ -132,6 +132,7 @@ def _rowwise(
     for axis, prior in zip(("y", "x"), rows.priors, strict=True):
         found[f"jitter_{axis}_px"] = float(np.sqrt(prior.jitter))
         found[f"walk_{axis}_px2"] = prior.walk
+    found["row_brightness_sd"] = rows.flicker.sd
     found["slow"] = None if rows.slow is None else [list(v) for v in rows.slow.variances]
     return Solved(
         rows.motion,

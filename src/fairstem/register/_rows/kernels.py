@@ -91,13 +91,14 @@ def _evaluate(coefficients, iy, ix, wy, wx, dy, dx):
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def compare_rows(values, mask, at_y, at_x, reference, law, information, score, chi2):
+def compare_rows(values, mask, at_y, at_x, reference, law, information, score, chi2, tone):
     """Compare each row, in segments, with a reference image: the normal equations of a small shift.
 
     Parameters: ``reference`` is (coefficients, weight, least weight); ``law`` is (a, b, lowest variance):
     the variance of a value is ``a + b * value``. Writes ``information (ny, segments, 4)``: yy, yx, xx, and
-    what the noise of the reference adds to yy and to xx on average; ``score (ny, segments, 2)`` and
-    ``chi2 (ny, segments, 2)`` (sum of squares, number).
+    what the noise of the reference adds to yy and to xx on average; ``score (ny, segments, 2)``;
+    ``chi2 (ny, segments, 2)`` (sum of squares, number); and ``tone (ny, segments, 4)``, the equation of a
+    factor of brightness (information, score, cross terms with y and with x).
     """
     coefficients, weight, least = reference
     a, b, lowest = law
@@ -108,6 +109,7 @@ def compare_rows(values, mask, at_y, at_x, reference, law, information, score, c
     information[:] = 0.0
     score[:] = 0.0
     chi2[:] = 0.0
+    tone[:] = 0.0
     for i in range(ny):
         last_y, last_x = np.nan, np.nan
         for j in range(nx):
@@ -143,6 +145,11 @@ def compare_rows(values, mask, at_y, at_x, reference, law, information, score, c
             score[i, s, 1] += w * rest * slope_x
             chi2[i, s, 0] += w * rest * rest
             chi2[i, s, 1] += 1.0
+            weighted = w * value
+            tone[i, s, 0] += weighted * value
+            tone[i, s, 1] += weighted * rest
+            tone[i, s, 2] += weighted * slope_y
+            tone[i, s, 3] += weighted * slope_x
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]

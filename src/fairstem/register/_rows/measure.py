@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ _UNKNOWN = 4.0  # px²: a row with a larger variance is taken as not measured
 _NARROWEST = 7 / 6  # px²: the blur for which the kernel states the noise of slopes
 _BLURS = (1, 4, 16, 48)  # passes: 1.1, 1.6, 2.9, 5 px (sigma)
 _WORTH = 1.05  # times the information: for less the narrower blur is kept
+_LEAST_LEFT = 0.05  # of what a row says of its brightness, beside a shift: with less it says nothing
 _REACH = 2.0  # px: a slope says nothing of what lies farther away
 _BINS = 24
 _LEAST_NOISE = 1e-12  # of the contrast, squared: frames without noise need a variance too
@@ -66,12 +67,19 @@ class Segments:
         ``(y, segment, 2)``: sum of squared residuals over their variance, and their number.
     gain
         Response of a row to a shift over that of the blurred reference.
+    tone
+        ``(y, segment, 4)``: the equation of the brightness, as a share of it: information, score, and the
+        cross terms with a shift along y and along x (1/px).
+    lost
+        ``(y, 3)`` 1/px²: the information (yy, yx, xx) of a row that its unknown brightness costs.
     """
 
     information: Floats
     score: Floats
     chi2: Floats
     gain: float = 1.0
+    tone: Floats | None = None
+    lost: Floats | None = None
 
     def shifts(self, band: int = 1) -> tuple[Floats, Floats]:
         """Return the shift of each row, ``(2, y)`` px, and its variance in px², infinite where unknown.
@@ -79,6 +87,8 @@ class Segments:
         Rows in bands of `band` rows share their shift, with a variance that averages to that of the band.
         """
         information, score = self.information.sum(axis=1), self.score.sum(axis=1)
+        if self.lost is not None:
+            information[:, :3] -= self.lost
         if band > 1:
             number = np.arange(len(score)) // band
             starts = np.arange(0, len(score), band)
@@ -91,13 +101,67 @@ class Segments:
         """Return the shift of each segment, ``(2, y, segment)`` px, and its variance in px²."""
         return _solve(self.information, self.score, self.gain)
 
+    def brightness(self) -> tuple[Floats, Floats]:
+        """Return by what share each row is brighter than the reference, ``(y,)``, and its variance.
 
-def _solve(information: Floats, score: Floats, gain: float) -> tuple[Floats, Floats]:
+        What a shift of the row would explain as well counts for nothing; where that is nearly all the
+        variance is infinite.
+        """
+        information, score = self.information.sum(axis=1), self.score.sum(axis=1)
+        own, gradient, *cross = self._whole_tone().T
+        yy, yx, xx, det = _responses(information, self.gain)
+        to_y, to_x = (xx * cross[0] - yx * cross[1]) / det, (yy * cross[1] - yx * cross[0]) / det
+        left = own - self.gain * (to_y * cross[0] + to_x * cross[1])
+        known = left > _LEAST_LEFT * own
+        rest = gradient - self.gain * (to_y * score[:, 0] + to_x * score[:, 1])
+        share = np.divide(rest, left, out=np.zeros_like(own), where=known)
+        # slopes that are noise add to the variance, as they do to that of a shift
+        raw = information[:, 0] * to_y**2 + 2 * information[:, 1] * to_y * to_x + information[:, 2] * to_x**2
+        spread = np.maximum(2 * left - own + self.gain**2 * raw, left)
+        return share, np.divide(spread, left**2, out=np.full_like(own, np.inf), where=known)
+
+    def of_any_brightness(self, variance: float, expected: Floats) -> Segments:
+        """Return the equations of rows whose brightness is not known, marginalised over it.
+
+        Parameters
+        ----------
+        variance
+            Of the brightness of a row, as a share of it, squared. 0 leaves the equations as they are.
+        expected
+            ``(y,)`` the brightness to expect, as a share.
+        """
+        if variance == 0:
+            return self
+        own, gradient, *cross = self._whole_tone().T
+        total = own + 1.0 / variance
+        share = (gradient - own * expected) / total
+        lost = np.stack([cross[0] ** 2, cross[0] * cross[1], cross[1] ** 2], axis=-1) / total[:, None]
+        # a part of the row gives up what the brightness of the whole row explains of its score; what the
+        # parts of a row say of one another keeps its information: there the brightness cancels
+        score = self.score - share[:, None, None] * self._tone()[..., 2:]
+        return replace(self, score=score, lost=lost)
+
+    def _whole_tone(self) -> Floats:
+        return np.asarray(self._tone().sum(axis=1))
+
+    def _tone(self) -> Floats:
+        if self.tone is None:
+            raise ValueError("these equations say nothing of brightness")
+        return self.tone
+
+
+def _responses(information: Floats, gain: float) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return by how much the score changes with a shift (yy, yx, xx), and the determinant."""
     raw_yy, yx, raw_xx, noise = np.moveaxis(information, -1, 0)
     # slopes that are noise respond to no shift; the blur of the reference makes it respond too little
     yy, xx = np.maximum(raw_yy - noise, 0.0) * gain + _WEAK, np.maximum(raw_xx - noise, 0.0) * gain + _WEAK
     yx = yx * gain
-    det = np.maximum(yy * xx - yx * yx, 1e-3 * yy * xx)
+    return yy, yx, xx, np.maximum(yy * xx - yx * yx, 1e-3 * yy * xx)
+
+
+def _solve(information: Floats, score: Floats, gain: float) -> tuple[Floats, Floats]:
+    raw_yy, raw_xx = information[..., 0], information[..., 2]
+    yy, yx, xx, det = _responses(information, gain)
     step = np.stack([xx * score[..., 0] - yx * score[..., 1], yy * score[..., 1] - yx * score[..., 0]]) / det
     step = np.clip(step, -_REACH, _REACH)
     excess = np.stack([(raw_yy + _WEAK) / yy, (raw_xx + _WEAK) / xx])
@@ -137,16 +201,18 @@ def compare(
     """Compare a frame, its pixels at canvas positions `at`, with a reference."""
     ny, parts = frame.values.shape[0], segments_of(frame.values.shape[1])
     information, score, chi2 = np.empty((ny, parts, 4)), np.empty((ny, parts, 2)), np.empty((ny, parts, 2))
+    tone = np.empty((ny, parts, 4))
     mask = EVERYWHERE if frame.mask is None else frame.mask
     given = (reference.coefficients, reference.weight, reference.least)
     noise = (law.constant, law.slope, law.lowest)
-    compare_rows(frame.values, mask, *at, given, noise, information, score, chi2)
+    compare_rows(frame.values, mask, *at, given, noise, information, score, chi2, tone)
     # the wider the blur, the less noise there is in the slopes
     information[..., 3] *= (_NARROWEST / reference.blur) ** 2
     if angle_deg:
         cos, sin = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
         information, score = _turned(information, score, cos, sin)
-    return Segments(information, score, chi2, gain)
+        tone[..., 2:] = _turned_vector(tone[..., 2:], cos, sin)
+    return Segments(information, score, chi2, gain, tone)
 
 
 def choose_blur(frames: Frames, motion: Motion, pool: Pool, used: Sequence[int], law: NoiseLaw) -> int:
@@ -185,8 +251,12 @@ def _turned(information: Floats, score: Floats, cos: float, sin: float) -> tuple
         ],
         axis=-1,
     )
-    y, x = score[..., 0], score[..., 1]
-    return turned, np.stack([cos * y - sin * x, sin * y + cos * x], axis=-1)
+    return turned, _turned_vector(score, cos, sin)
+
+
+def _turned_vector(vector: Floats, cos: float, sin: float) -> Floats:
+    y, x = vector[..., 0], vector[..., 1]
+    return np.stack([cos * y - sin * x, sin * y + cos * x], axis=-1)
 
 
 def compare_values(frame: Frame, at: tuple[Floats, Floats], reference: Reference) -> tuple[Floats, Floats]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairstem.compute import track
+from fairstem.register._rows.flicker import STEADY, Flicker, estimate_flicker
 from fairstem.register._rows.measure import (
     NoiseLaw,
     Segments,
@@ -69,6 +70,8 @@ class Rows:
         The slow field, where one was fitted.
     blur_px
         Blur (sigma) of the reference that the rows were laid on.
+    flicker
+        How the brightness of rows varies.
     """
 
     motion: RowMotion
@@ -82,6 +85,7 @@ class Rows:
     rounds: int
     slow: SlowFit | None = None
     blur_px: float = 0.0
+    flicker: Flicker = STEADY
 
 
 def register_rows(
@@ -152,6 +156,7 @@ class _Run:
         self.pool = self._pooled(start)
         self.law = fit_noise_law(frames, start, self.pool, used)
         self.gain = 1.0
+        self.brightness, self.flicker = np.full((2, frames.n, shape[2]), np.inf), STEADY
         self.passes = choose_blur(frames, start, self.pool, used, self.law)
         self.slow: SlowFit | None = None
 
@@ -182,7 +187,7 @@ class _Run:
                 following.add(k, frame, replace(self.motion, rows=rows).forward(k))
             self.motion, self.pool = replace(self.motion, rows=rows), following
         next(frames, None)
-        return self._learn(before)
+        return self._learn(before, apart)
 
     def bend(self) -> float:
         """Fit the slow fields to what the parts of the rows say; return how far they moved, in tenths of a px."""
@@ -196,15 +201,25 @@ class _Run:
         self.pool = self._pooled(self.motion, self.pool.canvas)
         return 10 * float(np.sqrt(np.mean((self.slow.coefficients - before) ** 2)))
 
-    def _learn(self, before: Floats) -> float:
+    def _learn(self, before: Floats, apart: bool) -> float:
         """Take noise and priors from where the rows are now; return how far they moved from `before`."""
         used = list(self.used)
         moved = self.motion.rows[used] - before[used]
         moved -= moved.mean(axis=0)  # a move that all frames share is a gauge
         if np.median(np.abs(moved)) > _NOTICEABLE:
             self.law = fit_noise_law(self.frames, self.motion, self.pool, self.used)
-        self.gain = gain_of(self.pool.everything().reference(self.passes))
+        reference = self.pool.everything().reference(self.passes)
+        self.gain = gain_of(reference)
         self.priors = self._estimate(0), self._estimate(1)
+        share, variance = self.brightness[:, used]
+        self.flicker = estimate_flicker(
+            share,
+            variance,
+            np.arange(before.shape[2]) + before[used, 0],
+            [self.groups[k] for k in used],
+            blur=reference.blur,
+            others=math.inf if apart else len(used) - 1,
+        )
         return float(np.sqrt(np.median(moved**2 / np.maximum(self.variance[used], 1e-6))))
 
     def _estimate(self, axis: int) -> Prior:
@@ -220,6 +235,10 @@ class _Run:
         segments = compare(
             frame, at, others.reference(self.passes), self.law, gain=self.gain, angle_deg=angle
         )
+        self.brightness[:, k] = segments.brightness()
+        lies = np.arange(len(frame.values)) + motion.rows[k, 0]
+        expected = self.flicker.expected(lies, self.groups[k])
+        segments = segments.of_any_brightness(self.flicker.sd**2, expected)
         step, self.measured_variance[k] = segments.shifts()
         self.measured[k] = motion.rows[k] + step
         self.segments[k] = segments
@@ -259,4 +278,5 @@ class _Run:
             rounds,
             self.slow,
             math.sqrt(pool.everything().reference(self.passes).blur),
+            self.flicker,
         )
