@@ -1,0 +1,1 @@
+"""The crystal of an image: its lattice, its cell, its slow fields, and the sites that deviate."""
