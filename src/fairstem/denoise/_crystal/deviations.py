@@ -8,6 +8,7 @@ from scipy import special
 
 from fairstem.denoise._contracts import Deviations, Estimate
 from fairstem.denoise._crystal.blobs import MOST_BLOBS, THRESHOLD, add_blobs, blob_widths
+from fairstem.denoise._crystal.certainty import Certainty, fit_certainty
 from fairstem.denoise._crystal.putback import (
     PutBack,
     covariances,
@@ -16,6 +17,7 @@ from fairstem.denoise._crystal.putback import (
     free_more,
     leverage_of,
     prune,
+    weighted,
 )
 from fairstem.denoise._crystal.sites import (
     LEAST_VISIBLE,
@@ -66,10 +68,10 @@ def find_deviations(
         Columns of the crystal: y, x [px], width (Gaussian sigma) [px], number of the site in the cell, height
         [counts].
     strength : float
-        The one parameter that matters: a site whose deviation has a tail probability below this is put back, so
-        this share of the sites of a perfect crystal is put back by chance. 0.05 keeps weak deviations and some
-        noise; 0.005 gains 2-6 dB and still keeps 20 pm at 5 counts a pixel; 1 puts back every site: nothing
-        at a site is ever erased. See `expected_retention`.
+        The one parameter that matters: a site whose deviation has a tail probability below this is put back, in
+        proportion to (probability that it deviates, given how many sites of the image do)^(1 - strength).
+        0.05 keeps what is clear and a part of what is doubtful; 0.5 keeps most of the doubtful, and its noise;
+        1 puts back every site in full: nothing at a site is ever erased. See `expected_retention`.
     weight : ndarray (y, x), optional
         Share of each pixel that may be used, 0 to 1; 0 leaves it out.
     blobs : bool
@@ -78,8 +80,9 @@ def find_deviations(
     Returns
     -------
     Deviations
-        `statistic` is the site's tail probability as a quantile of chi-square with 6 degrees of freedom; the
-        estimate's `leverage` is that of what was put back, the crystal counting as fixed.
+        `statistic` is the site's tail probability as a quantile of chi-square with 6 degrees of freedom;
+        `coefficients` are those of the fit in full; the estimate's `leverage` is that of what was put back, the
+        crystal counting as fixed.
 
     Raises
     ------
@@ -124,8 +127,18 @@ def find_deviations(
     if prune(state, pairs, own, strength, len(sites)):
         rounds += fit_rounds(k, state, usable_weight, floor, ROUNDS, TOLERANCE)
         pairs, blocks, own = covariances(state, usable_weight, floor)
-    leverage = leverage_of(state, usable_weight, floor, pairs, blocks)
-    return _result(state, test, floor, own, leverage, rounds)
+    share, slope = _shares(fit_certainty(test.tail, strength), test, len(state.sites))
+    leverage = leverage_of(state, usable_weight, floor, pairs, blocks, share, slope)
+    estimate = Estimate(np.maximum(weighted(state, share), floor), leverage)
+    return _result(state, test, estimate, own, rounds)
+
+
+def _shares(certainty: Certainty, test: SiteTest, rows: int) -> tuple[Floats, Floats]:
+    """Share of each row of the fit that is put back, and its slope; blobs, far beyond chance, in full."""
+    share, slope, count = np.ones(rows), np.zeros(rows), len(test.tail)
+    tail = np.nan_to_num(test.tail, nan=1.0)
+    share[:count], slope[:count] = certainty.share(tail), certainty.slope(tail)
+    return share, slope
 
 
 def _checked(
@@ -197,9 +210,7 @@ def _remove(state: PutBack, keep: Bools) -> None:
     state.render()
 
 
-def _result(
-    state: PutBack, test: SiteTest, floor: Floats, own: Floats, leverage: Floats, rounds: int
-) -> Deviations:
+def _result(state: PutBack, test: SiteTest, estimate: Estimate, own: Floats, rounds: int) -> Deviations:
     """The contract's arrays: sites first, blobs by themselves."""
     count = len(test.tail)
     coefficients, covariance = expanded(state, own)
@@ -211,7 +222,7 @@ def _result(
     untested = int((~test.tested).sum())
     notes = (f"{untested} sites were not tested: too little of them is in view",) if untested else ()
     return Deviations(
-        Estimate(np.maximum(state.mean, floor), leverage),
+        estimate,
         state.active[:count].copy(),
         np.where(test.tested, statistic, np.nan),
         coefficients[:count],

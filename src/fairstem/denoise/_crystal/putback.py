@@ -24,7 +24,8 @@ from fairstem.denoise._crystal.site_kernels import (
 from fairstem.denoise._crystal.sites import GROUP_COSTS, GROUPS
 
 __all__ = [
-    "PutBack", "covariances", "expanded", "fit_rounds", "free_more", "leverage_of", "prune", "shift_matrix",
+    "PutBack", "covariances", "expanded", "fit_rounds", "free_more", "leverage_of", "prune",
+    "shift_matrix", "weighted",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -249,10 +250,28 @@ def covariances(
     return pairs, blocks, own
 
 
+def weighted(state: PutBack, share: Floats) -> Floats:
+    """The mean (y, x) with `share` (n,) of each deviation put back."""
+    mean, index = state.base.copy(), np.flatnonzero(state.active)
+    column = np.zeros((len(state.sites), 6))
+    column[:, 0] = share
+    add_sites(mean, state.sites, index, -column)
+    add_sites(mean, state.moved, index, column + share[:, None] * state.beta)
+    return mean
+
+
 def leverage_of(
-    state: PutBack, weight: Floats, floor: Floats, pairs: NDArray[np.int64], blocks: Floats
+    state: PutBack, weight: Floats, floor: Floats, pairs: NDArray[np.int64], blocks: Floats,
+    share: Floats, slope: Floats,
 ) -> Floats:  # fmt: skip
-    """Derivative (y, x) of each pixel's estimate by its own count, through the sites that are put back."""
+    """Derivative (y, x) of each pixel's estimate by its own count, through the sites that are put back.
+
+    Two parts: share times the fit's own; and the share grows with the evidence: d share / d statistic is half the
+    slope by log tail, and d statistic / d count is twice the deviation over the mean.
+    """
     out = np.zeros_like(state.mean)
-    put_leverage(out, state.mean, weight, floor, state.moved, pairs, blocks)
+    put_leverage(out, state.mean, weight, floor, state.moved, pairs, blocks * share[pairs[:, :1], None])
+    root = np.sqrt(np.maximum(slope, 0.0))
+    growing = weighted(state, root) - state.base
+    out += weight * growing**2 / np.maximum(state.mean, floor)
     return np.clip(out, 0.0, 1.0)
