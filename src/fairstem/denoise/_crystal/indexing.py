@@ -1,0 +1,242 @@
+"""Two reciprocal vectors that index reflections, and the odds that chance would do as well."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.special import gammaln
+
+from fairstem.denoise._crystal.spectrum import Reflections
+
+__all__ = ["Indexed", "index_reflections", "reduced"]
+
+Floats = NDArray[np.float64]
+
+# lengths here are in resolution elements
+_OFF = 0.4  # a reflection this far from where it should be is still indexed,
+_PLACED = 0.15  # error of a place, slow deformation included
+_STRETCH = 0.012  # and this share of its frequency further: strained crystals
+_SHORTEST = 1.25  # reciprocal vector: about three cells in view
+_LONG = 10.0  # ratio of the two vectors
+_BASES = 14  # reflections that are tried in pairs
+_COMBINED = 7  # of which sums and differences are tried too
+_TRIED = 24  # bases that are fitted
+_SUPER = 0.01  # chance of a superstructure that is none, an image
+_EXACT = 0.25  # the same of superstructure reflections, whose places are known better
+# the reciprocal lattice that has these among its vectors is finer, by their determinant
+_SUBLATTICES = tuple(
+    (abs(a * d - b * c), np.array([[a, b], [c, d]]))
+    for a, b, c, d in (
+        *((1, 0, 0, 2), (2, 0, 0, 1), (1, 1, -1, 1)),
+        *((1, 0, 0, 3), (3, 0, 0, 1), (1, 1, -1, 2), (1, -1, 1, 2)),
+        *((2, 0, 0, 2), (1, 0, 0, 4), (4, 0, 0, 1), (1, 1, -2, 2), (1, 2, -2, 0), (2, 1, 0, 2), (1, -1, 2, 2)),
+    )
+)
+_COUNT = {2: 3, 3: 7, 4: 14}  # as many are tried up to each
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """A basis and how well it indexes.
+
+    Parameters
+    ----------
+    reciprocal
+        ``(2, 2)`` vectors as rows, (y, x) cycles per px, Gauss-reduced.
+    odds
+        Decimal logarithm of the odds that reflections fall on a lattice as these do not by chance.
+    weaker
+        Height over background of the weaker of the two strongest independent reflections.
+    share
+        Share of the reflections that are indexed.
+    covariance
+        ``(2, 2)`` of the vectors, the same for y and x, (cycles per px)².
+    """
+
+    reciprocal: Floats
+    odds: float
+    weaker: float
+    share: float
+    covariance: Floats
+
+
+def reduced(vectors: Floats) -> Floats:
+    """Return the two shortest vectors that span the same lattice (Gauss), the shorter first."""
+    a, b = np.asarray(vectors, dtype=np.float64)
+    for _ in range(64):
+        if a @ a > b @ b:
+            a, b = b, a
+        times = round(float(a @ b / (a @ a)))
+        if times == 0:
+            break
+        b = b - times * a
+    return np.stack([a, b])
+
+
+def index_reflections(found: Reflections, element: Floats, threshold: float) -> Indexed | None:
+    """Return the basis that indexes most, with the largest reciprocal cell.
+
+    Each indexed reflection counts with the logarithm of what chance would index, so that a cell that is
+    larger than needed, which has more places for reflections, counts less.
+
+    Parameters
+    ----------
+    found
+        Reflections, the highest first.
+    element
+        ``(2,)`` resolution in cycles per px.
+    threshold
+        Height that noise hardly reaches.
+
+    Returns
+    -------
+    Indexed or None
+        None without two independent reflections.
+
+    Notes
+    -----
+    Cost: ``O(candidates² * reflections)``, about 5 ms.
+    """
+    place = found.place / element
+    strength = 1.0 + np.log(found.height / threshold)
+    if len(place) < 2:
+        return None
+    bases = _bases(place)
+    if not len(bases):
+        return None
+    score = np.array([_score(g, place, strength) for g in bases])
+    best, basis = -math.inf, bases[0]
+    for n in np.argsort(-score, kind="stable")[:_TRIED]:
+        fitted = _fit(bases[n], place, strength)
+        value = _score(fitted, place, strength)
+        if value > best + 1e-9:
+            best, basis = value, fitted
+    basis = _superstructure(basis, place, strength, found.doubtful / element)
+    weaker = _weaker(basis, place, found.height)
+    # in the order of the reduced vectors; the fit above may have left them unreduced
+    vectors = reduced(basis * element)
+    index, hit, _ = _match(vectors / element, place, _OFF)
+    normal = index[hit].T @ index[hit]
+    sure = np.linalg.matrix_rank(normal) == 2
+    covariance = (_PLACED * element.max()) ** 2 * (np.linalg.inv(normal) if sure else np.eye(2))
+    return Indexed(vectors, _log_odds(basis, place, len(bases)), weaker, float(hit.mean()), covariance)
+
+
+def _bases(place: Floats) -> Floats:
+    """Return ``(n, 2, 2)`` reduced bases from pairs of reflections, their sums and differences."""
+    first = place[:_BASES]
+    some = place[:_COMBINED]
+    i, j = np.triu_indices(len(some), 1)
+    vectors = np.concatenate([first, some[i] + some[j], some[i] - some[j]])
+    i, j = np.triu_indices(len(vectors), 1)
+    keep = i < len(first)
+    a, b = vectors[i[keep]], vectors[j[keep]]
+    cross = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
+    # the area of the cell is the same in any basis: only what may be a cell is reduced
+    usable = cross > _SHORTEST**2 * 0.86
+    out = [reduced(np.stack(pair)) for pair in zip(a[usable], b[usable], strict=True)]
+    kept = [g for g in out if _sound(g)]
+    return np.array(kept).reshape(-1, 2, 2)
+
+
+def _sound(g: Floats) -> bool:
+    short, long = np.hypot(*g.T)
+    return bool(short >= _SHORTEST and long <= _LONG * short)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _match(g, place, least):
+    """Return indices of each reflection, whether it is indexed, and the chance that it would be."""
+    det = g[0, 0] * g[1, 1] - g[0, 1] * g[1, 0]
+    n = len(place)
+    index, hit, chance = np.zeros((n, 2)), np.zeros(n, dtype=np.bool_), np.ones(n)
+    for k in range(n):
+        y, x = place[k, 0], place[k, 1]
+        h = np.rint((y * g[1, 1] - x * g[1, 0]) / det)
+        l = np.rint((x * g[0, 0] - y * g[0, 1]) / det)
+        dy = y - h * g[0, 0] - l * g[1, 0]
+        dx = x - h * g[0, 1] - l * g[1, 1]
+        off = least + _STRETCH * math.sqrt(y * y + x * x)
+        index[k, 0], index[k, 1] = h, l
+        hit[k] = dy * dy + dx * dx <= off * off and (h != 0 or l != 0)
+        chance[k] = min(math.pi * off * off / abs(det), 1.0)
+    return index, hit, chance
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _score(g, place, strength):
+    hit, chance = _match(g, place, _OFF)[1:]
+    total = 0.0
+    for k in range(len(place)):
+        if hit[k]:
+            total -= strength[k] * math.log(chance[k])
+    return total
+
+
+def _fit(g: Floats, place: Floats, strength: Floats) -> Floats:
+    """Fit a basis to the reflections it indexes, the low orders first."""
+    for reach in (1, 2, 4, 99):
+        index, hit, _ = _match(g, place, _OFF)
+        use = hit & (np.abs(index).max(axis=1) <= reach)
+        if use.sum() < 2 or np.linalg.matrix_rank(index[use]) < 2:
+            continue
+        root = np.sqrt(strength[use])[:, None]
+        g = np.linalg.lstsq(index[use] * root, place[use] * root, rcond=None)[0]
+    return np.asarray(g)
+
+
+def _superstructure(g: Floats, place: Floats, strength: Floats, doubtful: Floats) -> Floats:
+    """Return a finer reciprocal lattice where reflections that were left over ask for it."""
+    left = np.concatenate([place, doubtful])
+    on_streak = np.arange(len(left)) >= len(place)
+    rest = ~_match(g, left, _OFF)[1]
+    left, on_streak = left[rest], on_streak[rest]
+    best, out = math.log(_SUPER), g
+    for order, sublattice in _SUBLATTICES:
+        finer = np.linalg.inv(sublattice) @ g
+        if len(left) < 2 or not _sound(reduced(finer)):
+            continue
+        index, hit, chance = _match(finer, left, _EXACT)
+        # streaks run through the places of the lattice: there chance has one dimension only
+        chance = np.where(on_streak, 2 * np.sqrt(chance / math.pi), chance)
+        if hit.sum() < 2 or np.linalg.matrix_rank(index[hit]) < 2:
+            continue
+        tail = float(stats.binom.logsf(hit.sum() - 1, len(left), min(float(chance.mean()), 0.99)))
+        log_chance = tail + math.log(_COUNT[order])
+        if log_chance < best:
+            best, out = log_chance, _fit(reduced(finer), place, strength)
+    return out
+
+
+def _weaker(g: Floats, place: Floats, height: Floats) -> float:
+    """Return the height of the highest indexed reflection not in line with the highest."""
+    index, hit, _ = _match(g, place, _OFF)
+    index, height = index[hit], height[hit]
+    if not len(index):
+        return 0.0
+    order = np.argsort(-height, kind="stable")
+    first = index[order[0]]
+    for n in order[1:]:
+        if abs(first[0] * index[n, 1] - first[1] * index[n, 0]) > 0.5:
+            return float(height[n])
+    return 0.0
+
+
+def _log_odds(g: Floats, place: Floats, tried: int) -> float:
+    """Return minus the logarithm of the number of random bases that would index as many.
+
+    Two reflections are always indexed by themselves; the others each by the chance of the cell's area.
+    """
+    _, hit, chance = _match(g, place, _OFF)
+    n, m = len(place), int(hit.sum())
+    if m <= 2:
+        return -math.log10(max(tried, 1)) if n > 2 else 0.0
+    rate = float(np.mean(chance[hit]))
+    pairs = gammaln(n + 1) - gammaln(n - 1) - math.log(2)
+    log_tail = float(stats.binom.logsf(m - 3, n - 2, rate))
+    return -(pairs + log_tail) / math.log(10)
