@@ -71,7 +71,9 @@ def _fitted(image: Floats, fractions: Floats, values: Floats, vectors: Floats) -
     n = len(fractions)
     base = float(image.min())
     height = np.maximum(values - base, 1e-12)
-    width = np.array([_curved_width(image, f, v - base, vectors) for f, v in zip(fractions, values, strict=True)])
+    width = np.array(
+        [_curved_width(image, f, v - base, vectors) for f, v in zip(fractions, values, strict=True)]
+    )
     shape = [min(m, max(8, round(m / 3))) for m in image.shape]
     spots = np.stack(np.meshgrid(*(np.arange(m) / m for m in shape), indexing="ij"), axis=-1).reshape(-1, 2)
     target = map_coordinates(image, (spots * image.shape).T, order=3, mode="grid-wrap")
@@ -103,12 +105,12 @@ def _curved_width(image: Floats, fraction: Floats, height: float, vectors: Float
     spots = (fraction + steps @ np.linalg.inv(vectors)) * np.array(image.shape)
     v = map_coordinates(image, spots.T, order=3, mode="grid-wrap")
     curvature = (4 * v[0] - v[1:].sum()) / 2
-    return float(np.clip(math.sqrt(height / max(curvature, 1e-6 * height)), 0.7, 0.5 * np.hypot(*vectors.T).max()))
+    return float(
+        np.clip(math.sqrt(height / max(curvature, 1e-6 * height)), 0.7, 0.5 * np.hypot(*vectors.T).max())
+    )
 
 
-def list_sites(
-    template: Template, vectors: Floats, u: Floats, levels: tuple[Floats, Floats]
-) -> Floats:
+def list_sites(template: Template, vectors: Floats, u: Floats, levels: tuple[Floats, Floats]) -> Floats:
     """List all columns in the image and within one cell of its border, where they appear."""
     cell = cell_sites(template, vectors)
     ny, nx = u.shape[1:]
@@ -121,7 +123,7 @@ def list_sites(
     cells = np.stack([i.ravel(), j.ravel()], axis=1)
     rows = []
     for number, (fy, fx, width, height, _) in enumerate(cell):
-        here = (cells + (fy, fx)) @ vectors
+        here = ((*cells, fy, fx)) @ vectors
         seen = here.copy()
         for _ in range(8):
             seen = here + _sampled(u, seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = ["Smoothed", "box_grid", "smooth_displacement", "smooth_intensity"]
 
 Floats = NDArray[np.float64]
 Candidate = tuple[float, float, bool]
+Fit = Callable[[Candidate], tuple[Floats, Floats, Floats]]
 
 _INF = math.inf
 _WIDE: tuple[Candidate, ...] = ((_INF, _INF, False), (_INF, _INF, True))
@@ -40,12 +42,15 @@ class Smoothed:
         The data support no more than a constant.
     freedom
         Number of parameters.
+    gain
+        Twice the log-likelihood gained over none, in prediction.
     """
 
     field: Floats
     covariance: Floats
     constant: bool
     freedom: float
+    gain: float
 
 
 def box_grid(shape: tuple[int, ...], vectors: Floats) -> tuple[int, int]:
@@ -55,11 +60,9 @@ def box_grid(shape: tuple[int, ...], vectors: Floats) -> tuple[int, int]:
     return by, bx
 
 
-def smooth_displacement(
-    data: Floats, field: Floats, vectors: Floats, *, rows: bool = True
-) -> Smoothed:
+def smooth_displacement(data: Floats, field: Floats, vectors: Floats, *, rows: bool = True) -> Smoothed:
     """Smooth a displacement (dy, dx) from its score and information ``(by, bx, 5)``."""
-    size = data.shape[:2]
+    size = (data.shape[0], data.shape[1])
     flat, present = data.reshape(-1, 5), field.reshape(-1, 2)
     inverse = np.linalg.inv(vectors)
     wrapped = _jumps(field, inverse)
@@ -72,85 +75,92 @@ def smooth_displacement(
 
 def smooth_intensity(data: Floats, field: Floats) -> Smoothed:
     """Smooth gain and background: both, the gain alone, or the background alone."""
-    size = data.shape[:2]
+    size = (data.shape[0], data.shape[1])
     flat, present = data.reshape(-1, 5), field.reshape(-1, 2)
     none = np.eye(2)
     choice = _Choice(size)
     choice.run(_WIDE + _ROUND, lambda c: smooth(flat, size, c[:2], c[2], present, none, none, False))
     for alone in (0, 1):
-        part = np.zeros_like(flat)
-        part[:, alone], part[:, 2 + 2 * alone] = flat[:, alone], flat[:, 2 + 2 * alone]
-        # the other one stays constant, at its mean
-        other = 1 - alone
-        held = present.copy()
-        weights = flat[:, 2 + 2 * other]
-        held[:, other] = (weights @ present[:, other]) / max(weights.sum(), 1e-300)
-        change = held[:, other] - present[:, other]
-        part[:, alone] -= flat[:, 3] * change
-        # predictions are compared with what both fields would leave
-        offset = flat[:, 2 + 2 * other] * change**2 - 2 * flat[:, other] * change
-
-        def run(c: Candidate, part: Floats = part, held: Floats = held, offset: Floats = offset) -> tuple[
-            Floats, Floats, Floats
-        ]:
-            value, covariance, loss = smooth(part, size, c[:2], c[2], held, none, none, False)
-            covariance[:, 1] = 0.0
-            covariance[:, 2 if alone == 0 else 0] = 0.0
-            return value, covariance, loss + offset
-
-        choice.run(_WIDE[1:] + _ROUND, run)
+        choice.run(_WIDE[1:] + _ROUND, _single(flat, present, size, alone))
     return choice.result(flat)
+
+
+def _single(flat: Floats, present: Floats, size: tuple[int, int], alone: int) -> Fit:
+    """Fit one field of a pair, the other held at its mean."""
+    other, none = 1 - alone, np.eye(2)
+    held = present.copy()
+    weights = flat[:, 2 + 2 * other]
+    held[:, other] = (weights @ present[:, other]) / max(weights.sum(), 1e-300)
+    change = held[:, other] - present[:, other]
+    part = np.zeros_like(flat)
+    part[:, alone] = flat[:, alone] - flat[:, 3] * change
+    part[:, 2 + 2 * alone] = flat[:, 2 + 2 * alone]
+    # predictions are compared with what both fields would leave
+    offset = weights * change**2 - 2 * flat[:, other] * change
+
+    def fit(c: Candidate) -> tuple[Floats, Floats, Floats]:
+        value, covariance, loss = smooth(part, size, c[:2], c[2], held, none, none, False)
+        covariance[:, 1] = 0.0
+        covariance[:, 2 * other] = 0.0
+        return value, covariance, loss + offset
+
+    return fit
 
 
 def _jumps(field: Floats, inverse: Floats) -> bool:
     """Whether neighbours differ by more than 0.4 of a cell: then they are compared modulo the lattice."""
-    return any(
-        bool((np.abs(np.diff(field, axis=axis) @ inverse) > 0.4).any()) for axis in (0, 1)
-    )
+    return any(bool((np.abs(np.diff(field, axis=axis) @ inverse) > 0.4).any()) for axis in (0, 1))
 
 
 class _Choice:
     """Candidates of smoothness, weighted in each neighbourhood by how well they predict."""
 
-    def __init__(self, size: tuple[int, ...]) -> None:
+    def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
         self.fields: list[Floats] = []
         self.covariances: list[Floats] = []
         self.losses: list[Floats] = []
-        self.best: Floats | None = None
+        self.totals: list[float] = []
 
-    def run(self, family: tuple[Candidate, ...], fit: object) -> None:
+    def run(self, family: tuple[Candidate, ...], fit: Fit) -> None:
         """Try a family from its widest on, until two in a row gain nowhere."""
         idle = 0
         for candidate in family:
-            value, covariance, loss = fit(candidate)  # type: ignore[operator]
-            score = self._score(loss)
-            gains = self.best is None or bool((score < self.best - 1.0).any())
-            self.best = score if self.best is None else np.minimum(self.best, score)
+            value, covariance, loss = fit(candidate)
+            if not self.losses:
+                self.first = loss
+            gain = (loss - self.first).reshape(self.size)
+            local = gaussian_filter(gain, _NEIGHBOURS, mode="constant").ravel()
+            local *= 2 * math.pi * _NEIGHBOURS**2
+            self.totals.append(float(loss.sum()))
+            gains = not self.losses or self.totals[-1] < min(self.totals[:-1])
+            gains = gains or bool((local < np.min(self.losses, axis=0) - _PENALTY).any())
             self.fields.append(value)
             self.covariances.append(covariance)
-            self.losses.append(score)
+            self.losses.append(local + (_PENALTY if self.losses else 0.0))
             idle = 0 if gains else idle + 1
             if idle == 2:
                 return
 
-    def _score(self, loss: Floats) -> Floats:
-        """Loss of a neighbourhood, with half of the whole image's: what is seen everywhere counts anywhere."""
-        if not self.losses:
-            self.first = loss
-            return np.zeros(len(loss))
-        gain = (loss - self.first).reshape(self.size)
-        local = gaussian_filter(gain, _NEIGHBOURS, mode="constant") * (2 * math.pi * _NEIGHBOURS**2)
-        whole = float(np.clip(0.5 * gain.sum(), -4 * _PENALTY, _PENALTY))
-        return np.asarray(local.ravel() + whole + _PENALTY)
-
     def result(self, data: Floats) -> Smoothed:
-        """Mix the candidates by ``exp(-score / 2)``."""
-        scores = np.stack(self.losses)
+        """Mix the candidates by ``exp(-score / 2)``.
+
+        The score is the loss in a neighbourhood, and half of that of the whole image: what is seen
+        everywhere counts anywhere, but a small place may differ.
+        """
+        totals = np.array(self.totals)
+        whole = np.minimum(0.5 * (totals - totals.min()), 2 * _PENALTY)
+        scores = np.stack(self.losses) + whole[:, None]
+        # many candidates that say the same must not outvote none
+        scores[1:] += 2 * math.log(max(len(scores) - 1, 1))
         weights = np.exp(-0.5 * (scores - scores.min(axis=0)))
         weights /= weights.sum(axis=0)
         field = np.einsum("cn,cni->ni", weights, np.stack(self.fields))
         covariance = np.einsum("cn,cni->ni", weights, np.stack(self.covariances))
-        kept = covariance[:, 0] * data[:, 2] + 2 * covariance[:, 1] * data[:, 3] + covariance[:, 2] * data[:, 4]
+        kept = (
+            covariance[:, 0] * data[:, 2] + 2 * covariance[:, 1] * data[:, 3] + covariance[:, 2] * data[:, 4]
+        )
         constant = bool((weights[0] > 0.5).all())
-        return Smoothed(field, covariance, constant, 0.0 if constant else float(kept.sum()))
+        return Smoothed(
+            field, covariance, constant, 0.0 if constant else float(kept.sum()), -min(self.totals)
+        )

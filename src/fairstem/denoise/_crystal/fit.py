@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from fairstem.denoise._crystal import kernels
 from fairstem.denoise._crystal.cells import list_sites
 from fairstem.denoise._crystal.fields import Smoothed, box_grid, smooth_displacement, smooth_intensity
 from fairstem.denoise._crystal.growing import grow_displacement
-from fairstem.denoise._crystal.scan import Scan, fit_scan
+from fairstem.denoise._crystal.scan import Scan, fit_rows, fit_waves, still
 from fairstem.denoise._crystal.template import Template, fit_template, table_shape
 from fairstem.errors import DataError
 
@@ -22,6 +23,7 @@ __all__ = ["fit_crystal"]
 Floats = NDArray[np.float64]
 _ROUNDS = 5
 _GAIN = 2.0  # in log-likelihood: less is not worth a round
+_LOWEST_GAIN = 0.02
 _FLOOR = 0.02  # of the mean: expected counts are positive
 
 
@@ -43,11 +45,16 @@ class _State:
 
     displacement: Floats
     intensity: Floats
-    scan: Scan | None
+    scan: Scan
     u: Floats
     levels: Floats
     template: Template | None = None
-    smoothed: tuple[Smoothed, Smoothed] | None = None
+    moved: Smoothed | None = None
+    levelled: Smoothed | None = None
+
+
+_Sums = tuple[Floats, Floats, Floats, Floats, float]
+_Step = Callable[[_Data, _State, _Sums], _State | None]
 
 
 def fit_crystal(
@@ -144,7 +151,6 @@ def _started(data: _Data, start: Crystal | None) -> _State:
     intensity = np.zeros((by, bx, 2))
     intensity[..., 0] = 1.0
     displacement = np.zeros((by, bx, 2))
-    scan = None
     if start is not None:
         y = np.clip(np.rint((np.arange(by) + 0.5) * ny / by - 0.5), 0, ny - 1).astype(int)
         x = np.clip(np.rint((np.arange(bx) + 0.5) * nx / bx - 0.5), 0, nx - 1).astype(int)
@@ -154,29 +160,29 @@ def _started(data: _Data, start: Crystal | None) -> _State:
     else:
         grown = grow_displacement(data.k, data.weight, data.size, data.vectors)
         displacement = displacement if grown is None else grown
-    return _on_pixels(data, displacement, intensity, scan)
+    none = np.empty(0)
+    return _on_pixels(data, _State(displacement, intensity, still(ny), none, none))
 
 
-def _on_pixels(data: _Data, displacement: Floats, intensity: Floats, scan: Scan | None) -> _State:
+def _on_pixels(data: _Data, state: _State) -> _State:
     """Interpolate fields from boxes to pixels."""
+    displacement, intensity = state.displacement, state.intensity
     shape = (data.k.shape[0], data.k.shape[1])
-    if (displacement == displacement[:1, :1]).all():
-        u = np.empty((2, *shape))
-        u[:] = displacement[0, 0][:, None, None]
-    else:
-        jumps = any(
-            bool((np.abs(np.diff(displacement, axis=a) @ data.inverse) > 0.4).any()) for a in (0, 1)
-        )
-        u = kernels.interpolate(displacement, shape, data.vectors, data.inverse, jumps)
-    if scan is not None:
-        u = u + scan.displacement(shape)
-    if (intensity == intensity[:1, :1]).all():
-        levels = np.empty((2, *shape))
-        levels[:] = intensity[0, 0][:, None, None]
-    else:
-        levels = kernels.interpolate(intensity, shape, data.vectors, data.inverse, False)
-        levels[0] = np.maximum(levels[0], 0.02)
-    return _State(displacement, intensity, scan, u, levels)
+    jumps = any(bool((np.abs(np.diff(displacement, axis=a) @ data.inverse) > 0.4).any()) for a in (0, 1))
+    u = _spread(displacement, shape, data, jumps)
+    if state.scan.freedom > 0:
+        u = u + state.scan.displacement(shape)
+    levels = _spread(intensity, shape, data, False)
+    levels[0] = np.maximum(levels[0], _LOWEST_GAIN)
+    return replace(state, u=u, levels=levels)
+
+
+def _spread(field: Floats, shape: tuple[int, int], data: _Data, jumps: bool) -> Floats:
+    if (field == field[:1, :1]).all():
+        out = np.empty((2, *shape))
+        out[:] = field[0, 0][:, None, None]
+        return out
+    return np.asarray(kernels.interpolate(field, shape, data.vectors, data.inverse, jumps))
 
 
 def _with_template(data: _Data, state: _State) -> _State:
@@ -193,7 +199,7 @@ def _with_template(data: _Data, state: _State) -> _State:
     return replace(state, template=fit_template(sums, data.vectors, state.template))
 
 
-def _sums(data: _Data, state: _State) -> tuple[Floats, Floats, Floats, Floats, float]:
+def _sums(data: _Data, state: _State) -> _Sums:
     model = kernels.measure(_template(state).table, state.u, data.inverse)
     gain, background = state.levels
     boxes, rows, anchor, likelihood = kernels.box_sums(
@@ -210,32 +216,75 @@ def _template(state: _State) -> Template:
 
 def _rounds(data: _Data, state: _State, rounds: int) -> tuple[_State, Floats]:
     """Improve fields and template in turn until the likelihood gains nothing."""
-    model, boxes, rows, anchor, likelihood = _sums(data, state)
+    sums = _sums(data, state)
+    order = _order(data, state, sums)
     for number in range(rounds):
-        moved = smooth_displacement(boxes[..., :5], state.displacement, data.vectors)
-        levels = smooth_intensity(boxes[..., 5:], state.intensity)
-        scan, changed = state.scan, False
-        if number > 0 or moved.constant:
-            scan, changed = fit_scan(data.k, model, state.levels, data.weight, rows, state.scan, data.floor)
-        displacement = np.zeros_like(state.displacement) if moved.constant else moved.field
-        next_state = _on_pixels(
-            data, displacement.reshape(state.displacement.shape),
-            _anchored(levels, boxes[..., 5:], state.intensity.shape), scan,
-        )  # fmt: skip
-        next_state = replace(next_state, template=_template(state), smoothed=(moved, levels))
-        if (
-            np.array_equal(next_state.u, state.u) and np.array_equal(next_state.levels, state.levels)
-        ) and not changed:
-            return replace(state, smoothed=(moved, levels)), model
-        next_state = _with_template(data, next_state)
-        improved = _sums(data, next_state)
-        gained = improved[4] - likelihood
+        before, measured, changed = state, sums, False
+        for step in order:
+            moved = step(data, state, measured)
+            if moved is not None:
+                # a new mean of the field is the cell's own: what follows must not see it
+                state, changed = _with_template(data, moved), True
+                measured = _sums(data, state)
+        if not changed:
+            break
+        gained = measured[4] - sums[4]
         if gained < 0 and number > 0:
+            state = before
             break
-        state, (model, boxes, rows, anchor, likelihood) = next_state, improved
-        if gained < _GAIN and number > 1:
+        sums = measured
+        if gained < _GAIN and number > 0:
             break
-    return state, model
+    return state, sums[0]
+
+
+def _order(data: _Data, state: _State, sums: _Sums) -> tuple[_Step, ...]:
+    """Whichever of displacement and levels explains more goes first: it disturbs the other less."""
+    moved = smooth_displacement(sums[1][..., :5], state.displacement, data.vectors)
+    levels = smooth_intensity(sums[1][..., 5:], state.intensity)
+    pair = (_move, _level) if moved.gain > levels.gain else (_level, _move)
+    return (*pair, _wave, _row)
+
+
+def _move(data: _Data, state: _State, sums: _Sums) -> _State | None:
+    """The displacement that the data ask for; None where it stays."""
+    moved = smooth_displacement(sums[1][..., :5], state.displacement, data.vectors)
+    field = np.zeros_like(state.displacement)
+    if not moved.constant:
+        field = moved.field.reshape(field.shape)
+    return _changed(data, replace(state, displacement=field, moved=moved), state)
+
+
+def _level(data: _Data, state: _State, sums: _Sums) -> _State | None:
+    """Gain and background that the data ask for; None where they stay."""
+    levels = smooth_intensity(sums[1][..., 5:], state.intensity)
+    field = _anchored(levels, sums[1][..., 5:], state.intensity.shape)
+    return _changed(data, replace(state, intensity=field, levelled=levels), state)
+
+
+def _wave(data: _Data, state: _State, sums: _Sums) -> _State | None:
+    """The vibration that the data ask for; None where it stays."""
+    model, (gain, background) = sums[0], state.levels
+    mean = np.maximum(gain * model[0] + background, data.floor)
+    slope = -gain * model[1:]
+    share = data.weight / mean
+    information = np.stack([share * slope[0] ** 2, share * slope[0] * slope[1], share * slope[1] ** 2])
+    cell = math.sqrt(abs(float(np.linalg.det(data.vectors))))
+    scan = fit_waves(slope * (share * (data.k - mean)), information, state.scan, cell)
+    return None if scan is None else _on_pixels(data, replace(state, scan=scan))
+
+
+def _row(data: _Data, state: _State, sums: _Sums) -> _State | None:
+    """The shifts of rows that the data ask for; None where they stay."""
+    scan = fit_rows(sums[2], state.scan)
+    return None if scan is None else _on_pixels(data, replace(state, scan=scan))
+
+
+def _changed(data: _Data, new: _State, old: _State) -> _State | None:
+    same = np.abs(new.displacement - old.displacement).max() < 1e-3
+    if same and np.abs(new.intensity - old.intensity).max() < 1e-4 * (1 + np.abs(old.intensity).max()):
+        return None
+    return _on_pixels(data, new)
 
 
 def _anchored(levels: Smoothed, boxes: Floats, shape: tuple[int, ...]) -> Floats:
@@ -248,7 +297,7 @@ def _anchored(levels: Smoothed, boxes: Floats, shape: tuple[int, ...]) -> Floats
     field = levels.field
     gain = float(flat[:, 2] @ field[:, 0] / flat[:, 2].sum())
     background = float(flat[:, 4] @ field[:, 1] / flat[:, 4].sum())
-    out[..., 0] = np.maximum(field[:, 0] / gain, 0.02).reshape(shape[:2])
+    out[..., 0] = np.maximum(field[:, 0] / gain, _LOWEST_GAIN).reshape(shape[:2])
     out[..., 1] = (field[:, 1] - background).reshape(shape[:2])
     return out
 
@@ -258,9 +307,8 @@ def _crystal(data: _Data, lattice: FoundLattice, state: _State, model: Floats) -
     template = _template(state)
     mean = np.maximum(gain * model[0] + background, data.floor)
     leverage = _leverage(data, state, model, mean)
-    fields = state.smoothed or ()
-    freedom = template.freedom + sum(f.freedom for f in fields)
-    freedom += 0.0 if state.scan is None else state.scan.freedom
+    freedom = template.freedom + sum(f.freedom for f in (state.moved, state.levelled) if f is not None)
+    freedom += state.scan.freedom
     sites = list_sites(template, data.vectors, state.u, (gain, background))
     return Crystal(Estimate(mean, leverage), lattice, sites, state.u, gain, background, float(freedom))
 
@@ -268,18 +316,18 @@ def _crystal(data: _Data, lattice: FoundLattice, state: _State, model: Floats) -
 def _leverage(data: _Data, state: _State, model: Floats, mean: Floats) -> Floats:
     """Derivative of each expectation by its own count: of the cell's parameters and of the fields."""
     gain = state.levels[0]
-    kept = gain**2 * _template(state).variance
+    kept = gain**2 * kernels.unfold(_template(state).spread, state.u, data.inverse)
     by, bx = data.size
     ny, nx = data.k.shape
     iy = np.minimum(np.arange(ny) * by // ny, by - 1)
     ix = np.minimum(np.arange(nx) * bx // nx, bx - 1)
     pairs = ((gain * model[1], gain * model[2]), (model[0], np.ones_like(mean)))
-    for smoothed, (first, second) in zip(state.smoothed or (), pairs, strict=False):
-        if smoothed.constant:
+    for smoothed, (first, second) in zip((state.moved, state.levelled), pairs, strict=True):
+        if smoothed is None or smoothed.constant:
             continue
         c = smoothed.covariance.reshape(by, bx, 3)[np.ix_(iy, ix)]
         kept = kept + first**2 * c[..., 0] + 2 * first * second * c[..., 1] + second**2 * c[..., 2]
-    if state.scan is not None:
+    if state.scan.row_freedom > 0:
         kept = kept + (gain * model[1]) ** 2 * state.scan.variance[:, 0, None]
         kept = kept + (gain * model[2]) ** 2 * state.scan.variance[:, 1, None]
     return np.asarray(np.clip(kept * data.weight / mean, 0.0, 1.0))

@@ -24,9 +24,7 @@ _GRID = 32  # steps a cell of the search
 _STEP = 0.3  # of a cell: the most that neighbours may differ
 
 
-def grow_displacement(
-    k: Floats, weight: Floats, size: tuple[int, int], vectors: Floats
-) -> Floats | None:
+def grow_displacement(k: Floats, weight: Floats, size: tuple[int, int], vectors: Floats) -> Floats | None:
     """Return the displacement of each box ``(by, bx, 2)`` in px; None where no start is needed.
 
     Notes

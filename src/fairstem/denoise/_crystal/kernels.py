@@ -226,12 +226,12 @@ def interpolate(
     last_i, last_j = -10, -10
     for y in range(ny):
         fy = (y + 0.5) / py - 0.5
-        i = min(max(int(math.floor(fy)), 0), max(by - 2, 0))
+        i = min(max(math.floor(fy), 0), max(by - 2, 0))
         a0, a1, a2, a3 = _cubic(min(max(fy - i, 0.0), 1.0))
         over_y = fy - i - min(max(fy - i, 0.0), 1.0) if by > 1 else 0.0
         for x in range(nx):
             fx = (x + 0.5) / px - 0.5
-            j = min(max(int(math.floor(fx)), 0), max(bx - 2, 0))
+            j = min(max(math.floor(fx), 0), max(bx - 2, 0))
             if i != last_i or j != last_j:
                 _taps(nodes, i, j, vectors, inverse, wrapped, tap)
                 last_i, last_j = i, j

@@ -43,50 +43,84 @@ def _backward(factor: Floats, vector: Floats, n: int) -> None:
         vector[i] = value / factor[i, i]
 
 
+# powers of (y, x) in the normal equations of a plane: entries (0,0), (1,0), (1,1), (2,0), (2,1), (2,2)
+_POWERS = ((0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (0, 2))
+_RIGHT = ((0, 0), (1, 0), (0, 1))
+
+
+def _separable(
+    data: Floats, size: tuple[int, int], widths: tuple[float, float], field: Floats, scale: Floats
+) -> tuple[Floats, Floats]:
+    """Moments around every box: the kernel is a product of one along y and one along x."""
+    by, bx = size
+    information = data[:, 2:].reshape(by, bx, 3)
+    h = np.empty((by * bx, 2))
+    h[:, 0] = data[:, 0] + data[:, 2] * field[:, 0] + data[:, 3] * field[:, 1]
+    h[:, 1] = data[:, 1] + data[:, 3] * field[:, 0] + data[:, 4] * field[:, 1]
+    both = np.concatenate([information, h.reshape(by, bx, 2)], axis=2)
+    along = [_powers(n, w, s) for n, w, s in zip(size, widths, scale, strict=True)]
+    across = [np.matmul(kernel, both) for kernel in along[1]]
+    moments, right = np.empty((by * bx, 6, 3)), np.empty((by * bx, 3, 2))
+    for c, (p, q) in enumerate(_POWERS):
+        moments[:, c] = np.tensordot(along[0][p], across[q][..., :3], (1, 0)).reshape(-1, 3)
+    for c, (p, q) in enumerate(_RIGHT):
+        right[:, c] = np.tensordot(along[0][p], across[q][..., 3:], (1, 0)).reshape(-1, 2)
+    # from the field itself to its change at each box
+    first = moments[:, [0, 1, 3]]
+    right[..., 0] -= first[..., 0] * field[:, None, 0] + first[..., 1] * field[:, None, 1]
+    right[..., 1] -= first[..., 1] * field[:, None, 0] + first[..., 2] * field[:, None, 1]
+    return moments, right
+
+
+def _powers(n: int, width: float, scale: float) -> list[Floats]:
+    away = np.arange(n)[None] - np.arange(n)[:, None]
+    kernel = np.exp(-0.5 * (away / width) ** 2)
+    kernel[np.abs(away) > _REACH * width] = 0.0
+    return [kernel * (away / scale) ** p for p in range(3)]
+
+
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _moments(
-    n: int, data: Floats, size: tuple[int, int], widths: tuple[float, float], field: Floats,
-    vectors: Floats, inverse: Floats, wrapped: bool, matrix: Floats, right: Floats, scale: Floats,
-) -> None:  # fmt: skip
-    """Normal equations of a local plane at box n, for the change from the present field there."""
+def _modulo(
+    data: Floats, size: tuple[int, int], widths: tuple[float, float], field: Floats, scale: Floats,
+    vectors: Floats, inverse: Floats,
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """Moments around every box, each neighbour the lattice vectors away that bring it nearest."""
     by, bx = size
     wy, wx = widths
-    y, x = n // bx, n % bx
+    moments, right = np.zeros((by * bx, 6, 3)), np.zeros((by * bx, 3, 2))
     cut_y = by if math.isinf(wy) else math.ceil(_REACH * wy)
     cut_x = bx if math.isinf(wx) else math.ceil(_REACH * wx)
-    matrix[:], right[:] = 0.0, 0.0
-    p = np.empty(3)
-    p[0] = 1.0
-    for i in range(max(0, y - cut_y), min(by, y + cut_y + 1)):
-        ky = 1.0 if math.isinf(wy) else math.exp(-0.5 * ((i - y) / wy) ** 2)
-        p[1] = (i - y) / scale[0]
-        for j in range(max(0, x - cut_x), min(bx, x + cut_x + 1)):
-            m = i * bx + j
-            f0, f1, f2 = data[m, 2], data[m, 3], data[m, 4]
-            if f0 + f2 == 0.0:
-                continue
-            w = ky if math.isinf(wx) else ky * math.exp(-0.5 * ((j - x) / wx) ** 2)
-            p[2] = (j - x) / scale[1]
-            d0, d1 = field[m, 0] - field[n, 0], field[m, 1] - field[n, 1]
-            if wrapped:
+    p, q = np.ones(3), np.empty(6)
+    for n in range(by * bx):
+        y, x = n // bx, n % bx
+        for i in range(max(0, y - cut_y), min(by, y + cut_y + 1)):
+            p[1] = (i - y) / scale[0]
+            for j in range(max(0, x - cut_x), min(bx, x + cut_x + 1)):
+                m = i * bx + j
+                f0, f1, f2 = data[m, 2], data[m, 3], data[m, 4]
+                if f0 + f2 == 0.0:
+                    continue
+                w = math.exp(-0.5 * (((i - y) / wy) ** 2 + ((j - x) / wx) ** 2))
+                p[2] = (j - x) / scale[1]
+                d0, d1 = field[m, 0] - field[n, 0], field[m, 1] - field[n, 1]
                 c0 = np.rint(d0 * inverse[0, 0] + d1 * inverse[1, 0])
                 c1 = np.rint(d0 * inverse[0, 1] + d1 * inverse[1, 1])
                 d0 -= c0 * vectors[0, 0] + c1 * vectors[1, 0]
                 d1 -= c0 * vectors[0, 1] + c1 * vectors[1, 1]
-            h0 = w * (data[m, 0] + f0 * d0 + f1 * d1)
-            h1 = w * (data[m, 1] + f1 * d0 + f2 * d1)
-            for a in range(3):
-                right[2 * a] += h0 * p[a]
-                right[2 * a + 1] += h1 * p[a]
-                for b in range(a + 1):
-                    q = w * p[a] * p[b]
-                    matrix[2 * a, 2 * b] += q * f0
-                    matrix[2 * a + 1, 2 * b] += q * f1
-                    matrix[2 * a, 2 * b + 1] += q * f1
-                    matrix[2 * a + 1, 2 * b + 1] += q * f2
+                h0 = w * (data[m, 0] + f0 * d0 + f1 * d1)
+                h1 = w * (data[m, 1] + f1 * d0 + f2 * d1)
+                q[0], q[1], q[2] = w, w * p[1], w * p[1] * p[1]
+                q[3], q[4], q[5] = w * p[2], w * p[2] * p[1], w * p[2] * p[2]
+                for c in range(6):
+                    moments[n, c, 0] += q[c] * f0
+                    moments[n, c, 1] += q[c] * f1
+                    moments[n, c, 2] += q[c] * f2
+                for c in range(3):
+                    right[n, c, 0] += h0 * p[c]
+                    right[n, c, 1] += h1 * p[c]
+    return moments, right
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def smooth(
     data: Floats, size: tuple[int, int], widths: tuple[float, float], plane: bool,
     field: Floats, vectors: Floats, inverse: Floats, wrapped: bool,
@@ -111,54 +145,62 @@ def smooth(
     Returns
     -------
     field, covariance, loss
-        ``(n, 2)`` new field; ``(n, 3)`` its covariance (00, 01, 11) in units of the kernel's equivalent; ``(n,)``
+        ``(n, 2)`` new field; ``(n, 3)`` inverse information (00, 01, 11) within the kernel; ``(n,)``
         loss of predicting each box from the others: minus twice its log-likelihood.
 
     Notes
     -----
-    Cost: ``O(n · boxes within the kernel)``.
+    Cost: ``O(n (by + bx))``; wrapped, ``O(n · boxes within the kernel)``.
     """
+    scale = np.array([min(w, float(n)) for w, n in zip(widths, size, strict=True)])
+    if wrapped:
+        moments, right = _modulo(data, size, widths, field, scale, vectors, inverse)
+    else:
+        moments, right = _separable(data, size, widths, field, scale)
+    change, covariance, loss = _solved(data, moments, right, plane)
+    return field + change, covariance, loss
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _solved(data: Floats, moments: Floats, right: Floats, plane: bool) -> tuple[Floats, Floats, Floats]:
+    """Solve every box's equations: without the box itself (a prediction, its loss), and with it."""
     n = data.shape[0]
-    value, covariance, loss = np.empty((n, 2)), np.empty((n, 3)), np.zeros(n)
-    matrix, factor, right, unit = np.zeros((6, 6)), np.zeros((6, 6)), np.zeros(6), np.zeros(6)
-    held = np.zeros((6, 6))
+    change, covariance, loss = np.empty((n, 2)), np.empty((n, 3)), np.empty(n)
+    held, factor, unit = np.zeros((6, 6)), np.zeros((6, 6)), np.zeros(6)
     terms = 6 if plane else 2
-    scale = np.empty(2)
-    scale[0], scale[1] = min(widths[0], float(size[0])), min(widths[1], float(size[1]))
     mean = 0.0
     for m in range(n):
         mean += (data[m, 2] + data[m, 4]) / n
     for m in range(n):
-        _moments(m, data, size, widths, field, vectors, inverse, wrapped, matrix, right, scale)
         for out in range(2):
-            # first without the box itself (a prediction), then with it
-            for a in range(terms):
+            own = 1.0 if out == 0 else 0.0
+            c = 0
+            for a in range(3):
+                unit[2 * a], unit[2 * a + 1] = right[m, a, 0], right[m, a, 1]
                 for b in range(a + 1):
-                    held[a, b] = matrix[a, b]
-                unit[a] = right[a]
-            if out == 0:
-                held[0, 0] -= data[m, 2]
-                held[1, 0] -= data[m, 3]
-                held[1, 1] -= data[m, 4]
-                unit[0] -= data[m, 0]
-                unit[1] -= data[m, 1]
-            ridge = _RIDGE * (mean + held[0, 0] + held[1, 1])
+                    held[2 * a, 2 * b] = moments[m, c, 0]
+                    held[2 * a + 1, 2 * b] = held[2 * a, 2 * b + 1] = moments[m, c, 1]
+                    held[2 * a + 1, 2 * b + 1] = moments[m, c, 2]
+                    c += 1
+            held[0, 0] -= own * data[m, 2]
+            held[1, 0] -= own * data[m, 3]
+            held[1, 1] -= own * data[m, 4]
+            unit[0] -= own * data[m, 0]
+            unit[1] -= own * data[m, 1]
+            inside = held[0, 0] + held[1, 1]
             for a in range(terms):
-                held[a, a] += ridge if a < 2 else ridge + _SLOPE * (held[0, 0] + held[1, 1])
+                held[a, a] += _RIDGE * (mean + inside) + (0.0 if a < 2 else _SLOPE * inside)
             _cholesky(held, factor, terms)
             _backward(factor, unit, terms)
+            d0, d1 = unit[0], unit[1]
             if out == 0:
-                d0, d1 = unit[0], unit[1]
                 loss[m] = data[m, 2] * d0 * d0 + 2 * data[m, 3] * d0 * d1 + data[m, 4] * d1 * d1
                 loss[m] -= 2 * (data[m, 0] * d0 + data[m, 1] * d1)
             else:
-                value[m, 0], value[m, 1] = field[m, 0] + unit[0], field[m, 1] + unit[1]
+                change[m, 0], change[m, 1] = d0, d1
         for c in range(2):
             unit[:] = 0.0
             unit[c] = 1.0
             _backward(factor, unit, terms)
-            if c == 0:
-                covariance[m, 0], covariance[m, 1] = unit[0], unit[1]
-            else:
-                covariance[m, 2] = unit[1]
-    return value, covariance, loss
+            covariance[m, 2 * c], covariance[m, 1] = unit[c], unit[1 - c]
+    return change, covariance, loss

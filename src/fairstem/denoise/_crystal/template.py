@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse.linalg import LinearOperator, cg
 
-from fairstem.denoise._crystal import kernels
 from fairstem.errors import DataError
 
 __all__ = ["Template", "fit_template", "table_shape"]
@@ -36,6 +35,8 @@ class Template:
         ``(n,)``: the image is the sum of ``c exp(2 pi i h.s)``.
     variance
         Mean variance of the image over the cell (for weights ``1 / T``).
+    spread
+        Spline coefficients of that variance over the cell.
     freedom
         Number of parameters, each as much as it was kept.
     table
@@ -47,6 +48,7 @@ class Template:
     variance: float
     freedom: float
     table: Floats
+    spread: Floats
 
 
 def table_shape(vectors: Floats) -> tuple[int, int]:
@@ -81,7 +83,9 @@ def fit_template(sums: Floats, vectors: Floats, previous: Template | None = None
     every = _orders(vectors, (sums.shape[1], sums.shape[2]))
     total = float(weights[0, 0].real)
     if not total > 0:
-        raise DataError("no pixel has weight", needed="a region with pixels", todo="check weight and excluded")
+        raise DataError(
+            "no pixel has weight", needed="a region with pixels", todo="check weight and excluded"
+        )
     if previous is None:
         mean = values[0, 0] / total
         coefficients = (_take(values, every) - mean * _take(weights, every)) / total
@@ -94,9 +98,10 @@ def fit_template(sums: Floats, vectors: Floats, previous: Template | None = None
     keep[0] = True
     orders, power = every[keep], power[keep]
     power[0] = 1e12 * (1.0 + abs(coefficients[0]) ** 2)
-    solved, spread, freedom = _solve(weights, values, orders, 1.0 / power)
-    table = _table(orders, solved, (sums.shape[1], sums.shape[2]))
-    return Template(orders, solved, float(spread.sum()), freedom, table)
+    solved, variance, freedom, spread = _solve(weights, values, orders, 1.0 / power)
+    shape = (sums.shape[1], sums.shape[2])
+    table = _table(orders, solved, shape)
+    return Template(orders, solved, float(variance.sum()), freedom, table, _divided(spread))
 
 
 def _joint(
@@ -104,7 +109,7 @@ def _joint(
 ) -> tuple[Complex, Floats]:
     """Coefficients and variances of all orders: `known` jointly, others from what those leave."""
     shape, total = weights.shape, float(weights[0, 0].real)
-    solved, spread, _ = _solve(weights, values, known, np.full(len(known), 1e-9 * total))
+    solved, spread, _, _ = _solve(weights, values, known, np.full(len(known), 1e-9 * total))
     grid = np.zeros(shape, dtype=np.complex128)
     grid[known[:, 0], known[:, 1]] = solved
     fitted = scipy.fft.fft2(scipy.fft.ifft2(grid) * scipy.fft.ifft2(weights)) * (shape[0] * shape[1])
@@ -165,15 +170,25 @@ def _take(spectrum: Complex, orders: NDArray[np.int64]) -> Complex:
 
 def _solve(
     weights: Complex, values: Complex, orders: NDArray[np.int64], ridge: Floats
-) -> tuple[Complex, Floats, float]:
-    """Solve ``sum_k W(h - k) c_k + ridge c_h = V(h)``; return coefficients, variances, freedom."""
+) -> tuple[Complex, Floats, float, Complex]:
+    """Solve ``sum_k W(h - k) c_k + ridge c_h = V(h)``.
+
+    Returns coefficients, variances, freedom, and the series of the variance over the cell.
+    """
     total = float(weights[0, 0].real)
     right = _take(values, orders)
     if len(orders) <= _DENSE:
         normal = _take(weights, orders[:, None] - orders[None])
         inverse = np.linalg.inv(normal + np.diag(ridge + 1e-9 * total))
         spread = np.maximum(np.diag(inverse).real, 1e-300)
-        return np.asarray(inverse @ right), spread, float(len(orders) - (spread * ridge).sum())
+        differences = (orders[:, None] - orders[None]).reshape(-1, 2)
+        n1, n2 = weights.shape
+        flat = (differences[:, 0] % n1) * n2 + differences[:, 1] % n2
+        series = np.bincount(flat, inverse.real.ravel(), n1 * n2) + 1j * np.bincount(
+            flat, inverse.imag.ravel(), n1 * n2
+        )
+        freedom = float(len(orders) - (spread * ridge).sum())
+        return np.asarray(inverse @ right), spread, freedom, series.reshape(n1, n2)
     shape = weights.shape
     cells = shape[0] * shape[1]
     density = scipy.fft.ifft2(weights)
@@ -189,17 +204,18 @@ def _solve(
     # with all orders free, the variance is the mean of the inverse density
     free = float((1.0 / np.maximum(density.real * cells, 1e-3 * total)).mean())
     spread = 1.0 / (1.0 / free + ridge)
-    return np.asarray(solution), spread, float(len(orders) - (spread * ridge).sum())
+    series = np.zeros(shape, dtype=np.complex128)
+    series[0, 0] = spread.sum()
+    return np.asarray(solution), spread, float(len(orders) - (spread * ridge).sum()), series
 
 
 def _table(orders: NDArray[np.int64], coefficients: Complex, shape: tuple[int, int]) -> Floats:
     """Spline coefficients whose spline has the given series."""
     grid = np.zeros(shape, dtype=np.complex128)
     grid[orders[:, 0], orders[:, 1]] = coefficients
-    grid /= _spline(shape[0])[:, None] * _spline(shape[1])
-    return np.ascontiguousarray(scipy.fft.ifft2(grid).real * shape[0] * shape[1])
+    return _divided(grid)
 
 
-def unfolded(template: Template, u: Floats, inverse: Floats) -> Floats:
-    """Return the cell's image at every pixel."""
-    return np.asarray(kernels.unfold(template.table, u, inverse))
+def _divided(series: Complex) -> Floats:
+    n1, n2 = series.shape
+    return np.ascontiguousarray(scipy.fft.ifft2(series / (_spline(n1)[:, None] * _spline(n2))).real * n1 * n2)
