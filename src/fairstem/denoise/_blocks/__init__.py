@@ -1,0 +1,1 @@
+"""Block matching with collaborative filtering, for places without a crystal."""

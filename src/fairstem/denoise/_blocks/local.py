@@ -1,0 +1,183 @@
+"""Estimate an image without a lattice: groups of alike blocks, filtered together, from coarse to fine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairstem.denoise._blocks.collaborate import collaborate, kaiser, overlap_table, transform
+from fairstem.denoise._blocks.matching import BLOCK, GROUP, match_local, match_periodic, reference_blocks
+from fairstem.denoise._blocks.scales import bin_counts, blend, refine_grid, smooth
+from fairstem.denoise._contracts import Estimate
+from fairstem.errors import DataError
+
+__all__ = ["local_estimate"]
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_SCALES = (4, 2, 1)
+_STEP = 3  # px between reference blocks
+_LEVEL = 2.7  # hard threshold, in standard deviations of the noise
+_RADIUS = 16  # px of each scale within which blocks are searched
+_STRIDE = 2  # px between candidates
+_REACH = 3  # cells each way in which a crystal's blocks are searched
+_WINDOW = 1  # px of each scale by which a translated block may be off
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Where blocks are filtered, and where alike ones are looked for (px of one scale)."""
+
+    where: Mask | None
+    vectors: Floats | None
+
+
+def local_estimate(
+    k: Floats,
+    dark: float = 0.0,
+    *,
+    search: Literal["local", "periodic"] = "local",
+    vectors: Floats | None = None,
+    where: Mask | None = None,
+    pilot: Floats | None = None,
+) -> Estimate:
+    """Estimate the expected counts by collaborative filtering of alike blocks.
+
+    Prior: small blocks of the image recur nearby (or a lattice vector away) up to noise, and are sparse in a
+    cosine transform; counts are Poisson. Where that fails the estimate falls back to a Gaussian filter, by Stein's
+    unbiased risk in windows of 8 px (sigma).
+
+    Parameters
+    ----------
+    k : ndarray (y, x)
+        Kernel counts: variance equals mean. May be non-integer or slightly negative.
+    dark
+        The part of the mean of `k` that isn't signal (counts per pixel), >= 0: nothing is darker.
+    search
+        ``"local"``: alike blocks within 16 px at each scale. ``"periodic"``: also around the block's lattice
+        translations, re-centred from one cell to the next, so that strain and drift are followed.
+    vectors : ndarray (2, 2)
+        Lattice vectors as rows (dy, dx), px; needed by ``"periodic"``.
+    where : ndarray of bool (y, x)
+        Where the estimate is needed. Elsewhere it is the Gaussian filter. Alike blocks come from everywhere.
+    pilot : ndarray (y, x)
+        A first estimate of the expected counts, used to match and to stabilise. Default: the
+        Gaussian filter with the least Stein risk.
+
+    Returns
+    -------
+    Estimate
+        Expected counts, >= `dark` and > 0, and the leverage of each pixel.
+
+    Raises
+    ------
+    DataError
+        `k` is smaller than a block (8 px), has NaN, or an argument doesn't fit it.
+
+    Notes
+    -----
+    With an estimate m of the mean, ``y = √m + k/√m`` has unit variance and, unlike Anscombe's root, is linear in
+    the counts: a filter of y brings no bias to be undone at low counts, and ``m`` is replaced by each better
+    estimate (in the spirit of Azzari & Foi 2016, who combine estimate and data before an Anscombe transform).
+    Microscope images are oversampled: most of the work is done on counts summed over 4 x 4 and 2 x 2 pixels, and the
+    estimates at each scale are mixed by risk. Blocks that overlap share noise; thresholds and Wiener gains use
+    the variance that follows. Cost: about 4 µs per pixel of `where`.
+
+    The leverage is analytic: the gain g of each coefficient, plus 1.4 g(1 - g) because the Wiener gain itself was
+    taken from the same counts (2 g(1 - g) if the pilot had all its noise from them; 0.7 of it is what simulations
+    show).
+
+    References
+    ----------
+    K. Dabov et al., IEEE Trans. Image Process. 16 (2007) 2080, doi:10.1109/TIP.2007.901238.
+    L. Azzari, A. Foi, IEEE Signal Process. Lett. 23 (2016) 1086, doi:10.1109/LSP.2016.2580600.
+    N. Mevenkamp et al., Adv. Struct. Chem. Imaging 1 (2015) 3, doi:10.1186/s40679-015-0004-8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> truth = 5 + 3 * np.sin(np.arange(64) / 5)[:, None] * np.ones(64)
+    >>> estimate = local_estimate(np.random.default_rng(0).poisson(truth).astype(float))
+    >>> bool(np.mean((estimate.mean - truth) ** 2) < 0.05 * truth.mean())
+    True
+    """
+    k = np.asarray(k, np.float64)
+    _check(k, dark, search, vectors, where, pilot)
+    shape = k.shape
+    scales = [b for b in _SCALES if min(shape) >= 2 * BLOCK * b] or [1]
+    pad = [(0, -n % scales[0]) for n in shape]
+    counts = np.pad(k, pad, mode="symmetric")
+    wanted = None if where is None else np.pad(where, pad)
+    lattice = np.asarray(vectors, np.float64) if search == "periodic" and vectors is not None else None
+    floor = max(dark, 0.02 * float(counts.mean()), 1e-3)
+    best = smooth(counts)
+    mean = best.mean if pilot is None else np.pad(np.asarray(pilot, np.float64), pad, mode="symmetric")
+    for b in scales:
+        found = _at_scale(counts, np.maximum(mean, floor), b, floor, _Search(wanted, lattice))
+        best = blend(best, found, counts)
+        mean = best.mean
+    inside = (slice(0, shape[0]), slice(0, shape[1]))
+    least = max(dark, 1e-3 * float(counts.mean()), 1e-6)
+    return Estimate(np.maximum(best.mean[inside], least), np.clip(best.leverage[inside], 0.0, 1.0))
+
+
+def _check(
+    k: Floats, dark: float, search: str, vectors: Floats | None, where: Mask | None, pilot: Floats | None
+) -> None:
+    if k.ndim != 2 or min(k.shape) < BLOCK:
+        raise DataError(
+            f"counts have shape {k.shape}", needed=f"an image (y, x) of at least {BLOCK} px a side",
+            todo="denoise the image before it is cut",
+        )  # fmt: skip
+    if not np.isfinite(k).all():
+        raise DataError(f"counts have {int((~np.isfinite(k)).sum())} values that are not finite")
+    if not (np.isfinite(dark) and dark >= 0):
+        raise DataError(f"dark is {dark}", needed="counts per pixel, >= 0")
+    if search not in ("local", "periodic"):
+        raise DataError(f"search is {search!r}", needed="'local' or 'periodic'")
+    if search == "periodic" and (vectors is None or np.shape(vectors) != (2, 2)):
+        raise DataError(
+            f"search='periodic' with vectors of shape {np.shape(vectors)}",
+            needed="two lattice vectors (2, 2)",
+        )
+    for name, other in (("where", where), ("pilot", pilot)):
+        if other is not None and np.shape(other) != k.shape:
+            raise DataError(f"{name} has shape {np.shape(other)}, the image {k.shape}", needed="one shape")
+
+
+def _at_scale(counts: Floats, mean: Floats, b: int, floor: float, search: _Search) -> Estimate:
+    """Filter the counts of b x b pixels: hard threshold, then twice Wiener; return to full resolution."""
+    area = b * b
+    where = None if search.where is None else bin_counts(search.where.astype(np.float64), b) > 0
+    vectors = None if search.vectors is None else search.vectors / b
+    sums, expected = bin_counts(counts, b), bin_counts(mean, b)
+    leverage = np.zeros(sums.shape)
+    corners = reference_blocks(sums.shape, _STEP, where)
+    for level in (_LEVEL, 0.0, 0.0):
+        root = np.sqrt(expected)
+        guide = (2 * root).astype(np.float32)
+        groups, sizes = _match(guide, corners, vectors)
+        total = np.zeros((3, *sums.shape))
+        stabilised = (root + sums / root).astype(np.float32)
+        collaborate(stabilised, guide, groups, sizes, level, transform(), overlap_table(), kaiser(), total)
+        seen = total[2] > 0
+        value = np.divide(total[0], total[2], out=2 * root, where=seen)
+        leverage = np.divide(total[1], total[2], out=leverage, where=seen)
+        expected = np.maximum(root * value - expected, area * floor)
+    return Estimate(refine_grid(expected, b), np.kron(leverage, np.ones((b, b))) / area)
+
+
+def _match(
+    guide: NDArray[np.float32], corners: NDArray[np.int32], vectors: Floats | None
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    groups = np.zeros((len(corners), GROUP, 2), np.int32)
+    sizes = np.zeros(len(corners), np.int32)
+    if vectors is None:
+        match_local(guide, corners, _RADIUS, _STRIDE, np.inf, groups, sizes)
+    else:
+        match_periodic(guide, corners, vectors, _REACH, _WINDOW, groups, sizes)
+    return groups, sizes
