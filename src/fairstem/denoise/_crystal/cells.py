@@ -123,7 +123,7 @@ def list_sites(template: Template, vectors: Floats, u: Floats, levels: tuple[Flo
     cells = np.stack([i.ravel(), j.ravel()], axis=1)
     rows = []
     for number, (fy, fx, width, height, _) in enumerate(cell):
-        here = ((*cells, fy, fx)) @ vectors
+        here = (cells + np.array([fy, fx])) @ vectors
         seen = here.copy()
         for _ in range(8):
             seen = here + _sampled(u, seen)
