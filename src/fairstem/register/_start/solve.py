@@ -18,10 +18,11 @@ __all__ = [
     "Network",
     "build_network",
     "content_margin",
+    "frame_groups",
     "least_squares",
+    "likely_steps",
     "place_frames",
     "plan_pairs",
-    "settle",
     "weigh_by_scatter",
 ]
 
@@ -175,6 +176,20 @@ def _steps(network: Network, offsets: Floats, group: NDArray[np.bool_], most: in
     return np.concatenate(steps)
 
 
+def likely_steps(network: Network, offsets: Floats, group: NDArray[np.bool_], most: int) -> Floats:
+    """Return no step, and up to `most` steps of a group to other places, where peaks are highest."""
+    steps = _steps(network, offsets, group, 4 * most)
+    gain, height = _gain(network, offsets, group, steps)
+    left = np.flatnonzero(np.isfinite(gain) & (np.hypot(*steps.T) > network.near))
+    left = left[np.argsort(-height[left], kind="stable")]
+    out = [np.zeros(2)]
+    while len(left) and len(out) <= most:
+        # of the pairs that see the same place, the one that sees it best
+        out.append(steps[left[0]])
+        left = left[np.hypot(*(steps[left] - steps[left[0]]).T) > network.near]
+    return np.array(out)
+
+
 def place_frames(network: Network, n: int, telling: float = _TELLING, *, settled: bool = True) -> Floats:
     """Return offsets (n, 2) px: a tree of the clearest pairs, then each frame to where most pairs want it.
 
@@ -196,19 +211,16 @@ def place_frames(network: Network, n: int, telling: float = _TELLING, *, settled
         else:
             offsets[i] = offsets[j] - move
         placed |= {int(i), int(j)}
-    return settle(network, offsets) if settled else least_squares(network, offsets)
+    return _settle(network, offsets) if settled else least_squares(network, offsets)
 
 
-def settle(network: Network, offsets: Floats, better: float = _BETTER, telling: float = _TELLING) -> Floats:
-    """Move frames, and all frames after one, to where significantly more pairs agree; then least squares.
-
-    A step has to gain `better` standard deviations, and `telling` of the highest peak.
-    """
+def _settle(network: Network, offsets: Floats) -> Floats:
+    """Move frames, and all frames after one, to where significantly more pairs agree; then least squares."""
     offsets = offsets.copy()
     for _ in range(_PASSES):
         moved = False
-        for group in _groups(len(offsets)):
-            step = _best_step(network, offsets, group, better, telling)
+        for group in frame_groups(len(offsets)):
+            step = _best_step(network, offsets, group)
             if step is not None:
                 offsets[group] += step
                 moved = True
@@ -251,7 +263,7 @@ def weigh_by_scatter(network: Network, offsets: Floats, cell: Cell) -> Network:
     return replace(network, error=np.minimum(error, network.error))
 
 
-def _groups(n: int) -> list[NDArray[np.bool_]]:
+def frame_groups(n: int) -> list[NDArray[np.bool_]]:
     """Return what may have hopped together: single frames, and all frames after one."""
     number = np.arange(n)
     single = [number == k for k in range(n)]
@@ -267,15 +279,13 @@ def _preferred(network: Network, pair: int, telling: float) -> int:
     return int(at.start + np.argmin(np.where(equal, length, np.inf)))
 
 
-def _best_step(
-    network: Network, offsets: Floats, group: NDArray[np.bool_], better: float, telling: float
-) -> Floats | None:
+def _best_step(network: Network, offsets: Floats, group: NDArray[np.bool_]) -> Floats | None:
     """Return the step of a group to where significantly more pairs agree, None when it lies well."""
     steps = _steps(network, offsets, group)
     gain, height = _gain(network, offsets, group, steps)
-    gain[height < telling * network.height.max()] = -np.inf
+    gain[height < _TELLING * network.height.max()] = -np.inf
     best = int(np.argmax(gain))
-    return steps[best] if gain[best] > better else None
+    return steps[best] if gain[best] > _BETTER else None
 
 
 def least_squares(network: Network, offsets: Floats) -> Floats:
@@ -326,7 +336,7 @@ class Content:
 def content_margin(network: Network, offsets: Floats) -> Content:
     """Compare the place of each frame, and of all frames after each, with the next best place."""
     least, weakest = np.inf, 0
-    for group in _groups(len(offsets)):
+    for group in frame_groups(len(offsets)):
         steps = _steps(network, offsets, group)
         steps = steps[np.hypot(*steps.T) > 2 * network.near]
         steps = np.concatenate([np.zeros((1, 2)), steps])

@@ -12,6 +12,7 @@ from fairstem.errors import DataError
 from fairstem.priors import PriorCheck
 from fairstem.register._series.frames import Frames
 from fairstem.register._series.motion import RowMotion, turn_matrix
+from fairstem.register._start.blocks import prefer_places
 from fairstem.register._start.cell import Cell
 from fairstem.register._start.copies import Copies, make_copies
 from fairstem.register._start.drift import Drift, follow_drift
@@ -21,10 +22,10 @@ from fairstem.register._start.solve import (
     Content,
     build_network,
     content_margin,
+    frame_groups,
     least_squares,
     place_frames,
     plan_pairs,
-    settle,
     weigh_by_scatter,
 )
 
@@ -32,11 +33,7 @@ __all__ = ["Start", "find_start"]
 
 Floats = NDArray[np.float64]
 _CLEAR = 5.0  # standard deviations: the content of the frames decides
-_LIKELIER = 2.0  # standard deviations: taken, where nothing but content is left to go by
-_PROPOSED = 0.01  # of the height: enough to be tried, the agreement of all frames decides
 _DEFORMED = 0.5  # of the height of a peak: what deformation of a frame may cost
-_AGREE_BETTER = 0.1  # of the likelihood of a frame: what agrees only so much better may do so by its noise
-_MOVED = 2.0  # px
 _EXCLUDED = 4.0  # standard deviations: hops are excluded
 _CHANCE = 1e-5  # of finding a peak as high between two frames that have nothing in common
 _STEADY = 0.9  # share of rows with known phase: rows are given
@@ -133,36 +130,8 @@ def find_start(frames: Frames, *, angles_deg: Floats | None = None, max_shift: f
     copies = make_copies(frames, angles, max_shift)
     pairs = _correlate(copies, plan_pairs(range(len(copies.numbers))))
     members, pairs = _members(copies, pairs)
-    best: Start | None = None
-    for offsets, hop in _choose(copies, pairs, members, upright=not angles.any()):
-        start = _finish(frames, copies, angles, members, offsets, hop)
-        if best is None or _agrees_better(start, best, frames.shape):
-            best = start
-    if best is None:
-        raise DataError("the series has no frame that can be placed")
-    return best
-
-
-def _agrees_better(start: Start, than: Start, shape: tuple[int, int]) -> bool:
-    """Return whether the frames agree clearly better: by -log(1 - r²), over the area that they share.
-
-    The likelihood of a correlation r grows with the area, and small overlaps agree well by chance: the
-    whole has to be larger, and the gain for each frame that moves, by the smaller of its two areas, clear.
-    """
-    used = [k for k, score in enumerate(start.scores) if np.isfinite(score) and k not in start.strangers]
-    likely = [-np.log1p(-(np.clip(s.scores[used], 0.0, 0.999) ** 2)) for s in (start, than)]
-    areas = [_shared(s.offsets[used], shape) for s in (start, than)]
-    total = [float((area * one).mean()) for area, one in zip(areas, likely, strict=True)]
-    change = start.offsets[used] - than.offsets[used]
-    moved = np.hypot(*(change - np.median(change, axis=0)).T) > _MOVED
-    gain = float((np.minimum(*areas) * (likely[0] - likely[1])).sum()) / max(int(moved.sum()), 1)
-    return total[0] > total[1] and gain > _AGREE_BETTER * total[1]
-
-
-def _shared(offsets: Floats, shape: tuple[int, int]) -> Floats:
-    """Return the share of each frame that the typical other frame covers."""
-    apart = np.abs(offsets[:, None] - offsets[None]) / np.array(shape)
-    return np.asarray(np.median(np.prod(np.clip(1 - apart, 0.0, 1.0), axis=2), axis=1))
+    offsets, hop = _choose(copies, pairs, members, upright=not angles.any())
+    return _finish(frames, copies, angles, members, offsets, hop)
 
 
 def _checked_angles(angles_deg: Floats | None, n: int) -> Floats:
@@ -260,12 +229,8 @@ def _largest(link: NDArray[np.bool_]) -> list[int]:
 
 def _choose(
     copies: Copies, pairs: list[PairPeaks], members: list[int], *, upright: bool
-) -> list[tuple[Floats, PriorCheck]]:
-    """Return offsets of the members, px of the copies along the axes of the object, and the hop test.
-
-    The first is what follows from the prior (drift, or the smallest shifts); the others, if any, follow
-    the content, and are to be taken when the frames then agree better.
-    """
+) -> tuple[Floats, PriorCheck]:
+    """Return offsets of the members, px of the copies along the axes of the object, and the hop test."""
     cell = None if copies.cell is None else copies.cell.scaled(1 / copies.block)
     network = build_network(pairs, members, cell, copies.frames[0].values.shape, copies.reach)
     n = len(members)
@@ -278,35 +243,34 @@ def _choose(
     offsets = place_frames(network, n)
     content = content_margin(network, offsets)
     if content.margin >= _CLEAR or cell is None:
-        return [(offsets, _hop_check(copies, members, content, None))]
+        return offsets, _hop_check(copies, members, content, None)
     drift = None
     if copies.locks is not None and copies.present[members].all() and upright:
         ramps = np.array([copies.locks[m].ramp for m in members]) / copies.block
         numbers = np.array([copies.numbers[m] for m in members])
         drift = follow_drift(offsets, ramps, numbers, cell)
-    if drift is not None and not np.isnan(drift.margin):
+        drift = None if np.isnan(drift.margin) else drift
+    if drift is not None:
         first = least_squares(network, drift.offsets)
-        choices = [(first, _hop_check(copies, members, content, drift))]
-        # a frame that jumped follows no drift: what it shows says where it is
-        network = weigh_by_scatter(network, first, cell)
-        offsets = settle(network, first, _LIKELIER, _PROPOSED)
     else:
         first = place_frames(network, n, _DEFORMED, settled=False)
-        network = weigh_by_scatter(network, offsets, cell)
-        check = _hop_check(
-            copies, members, content_margin(weigh_by_scatter(network, first, cell), first), None
-        )
-        choices = [(first, check)]
-    if np.abs((offsets - offsets[0]) - (first - first[0])).max() > network.near:
-        choices.append((offsets, _hop_check(copies, members, content_margin(network, offsets), None)))
-    return choices
+        content = content_margin(weigh_by_scatter(network, first, cell), first)
+    # a frame that jumped follows no drift: what it shows says where it is
+    found = prefer_places([copies.frames[m] for m in members], network, first, cell)
+    prior = content.margin if drift is None else drift.margin
+    least = np.where(found.moved, found.margins, np.maximum(found.margins, prior))
+    weakest = int(np.argmin(least))
+    if least[weakest] > prior or found.moved[weakest]:
+        first_moved = int(np.flatnonzero(frame_groups(n)[weakest])[0])
+        content, drift = Content(float(least[weakest]), first_moved), None
+    return found.offsets, _hop_check(copies, members, content, drift)
 
 
 def _hop_check(copies: Copies, members: list[int], content: Content, drift: Drift | None) -> PriorCheck:
     name, assumption = "unit-cell-hops", "no frame is placed a lattice vector away from where it belongs"
     if copies.cell is None:
         assumption = "each frame has one place only"
-    if drift is not None and not np.isnan(drift.margin):
+    if drift is not None:
         frame = copies.numbers[members[drift.weakest]]
         meaning = (
             "distance of the next best lattice vector from what the drift within the frames predicts, "
