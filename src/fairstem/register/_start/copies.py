@@ -24,6 +24,8 @@ _FAR = 3.0  # times the distance of the rare ones from the median
 _SAMPLES = 50_000  # pixels that tell the range
 _SMALLEST = 64  # px: the search needs that much
 _WILD = 0.05  # of the rows: more means that the rows do not show one lattice
+_STEP = 1.5  # cells: rows within which a step by a lattice vector happens
+_WHOLE = 0.4  # of a lattice vector may be missing
 _PRESENT = 4.5  # standard deviations of the weaker reflection: the lattice is there
 
 
@@ -88,7 +90,7 @@ def make_copies(frames: Frames, angles_deg: Floats, max_shift: float | None) -> 
         present = np.array([lock.presence >= _PRESENT for lock in found])
         # rows of a turned frame were not recorded at one time
         if not angles_deg.any() and np.median([lock.wild for lock in found]) <= _WILD:
-            locks = _relative(found)
+            locks = _relative(_one_branch(found, cell))
     ny, nx = base[0].values.shape
     second = _blocks(spectra, min(ny, nx))
     block = first * second
@@ -145,6 +147,41 @@ def _turned(frame: Frame, angle_deg: float) -> Frame:
         good &= map_coordinates(frame.mask.astype(np.float32), at, order=1) > 0.99
     values = map_coordinates(frame.values, at, order=3, mode="nearest")
     return Frame(np.where(good, values, 0.0), None if good.all() else np.asarray(good))
+
+
+def _one_branch(locks: list[Lock], cell: Cell) -> list[Lock]:
+    """Remove steps by a lattice vector within a frame, against the other frames.
+
+    Rows above and below the core of a dislocation differ in phase by half a turn, one way where the core
+    lies left of the middle, the other way where it lies right of it: the difference is a lattice vector.
+    """
+    usual = np.median([lock.rows for lock in locks], axis=0)
+    span = round(_STEP * cell.shortest)
+    if span < 2 or 2 * span >= usual.shape[1]:
+        return locks
+    return [_without_step(lock, lock.rows - usual, span, cell) for lock in locks]
+
+
+def _without_step(lock: Lock, rest: Floats, span: int, cell: Cell) -> Lock:
+    change = rest[:, span:] - rest[:, :-span]
+    # a ramp steps nowhere
+    change = change - np.median(change, axis=1, keepdims=True)
+    vector = cell.nearest(change.T).T
+    length = np.hypot(*vector)
+    missing = np.where(length > 0, np.hypot(*(change - vector)) / np.maximum(length, 1e-9), np.inf)
+    at = int(np.argmin(missing))
+    if missing[at] > _WHOLE:
+        return lock
+    rows = lock.rows.copy()
+    rows[:, at + span :] -= vector[:, at, None]
+    # within the step no row has a phase of its own
+    part = np.linspace(0, 1, span + 1)
+    rows[:, at : at + span + 1] = rows[:, at, None] * (1 - part) + rows[:, at + span, None] * part
+    middle = rows.mean(axis=1)
+    y = np.arange(rows.shape[1]) - (rows.shape[1] - 1) / 2
+    slope = (y @ (rows - lock.rows).T) / (y @ y)
+    ramp = lock.ramp + slope * rows.shape[1]
+    return replace(lock, ramp=ramp, offset=lock.offset + middle, rows=rows - middle[:, None])
 
 
 def _relative(locks: list[Lock]) -> tuple[Lock, ...]:
