@@ -1,4 +1,4 @@
-"""Worker, run by the peers' Python: BM3D of PyPI on stabilised counts. Arguments: IN.npz OUT.npz [IN.npz OUT.npz ...]."""
+"""Worker, run by the peers' Python: BM3D of PyPI on stabilised counts. Arguments: IN.npz OUT.npz [...]."""
 
 import sys
 

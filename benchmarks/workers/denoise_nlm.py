@@ -1,4 +1,6 @@
-"""Worker, run by the peers' Python: non-local means of scikit-image on stabilised counts. Arguments: IN.npz OUT.npz [...].
+"""Worker, run by the peers' Python: non-local means of scikit-image on stabilised counts.
+
+Arguments: IN.npz OUT.npz [IN.npz OUT.npz ...].
 
 Of a range of strengths h the one nearest to the truth is taken, which only a simulation knows; the time is that of
 one run. Patches of 9 px, searched 21 px around.

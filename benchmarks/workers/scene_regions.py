@@ -47,7 +47,6 @@ def particle(phantom, cell):
     columns = phantom.truth[["y", "x"]].to_numpy()
     bond = np.median(cKDTree(columns).query(columns, k=2)[0][:, 1])
     solid = distance_to(phantom, columns) <= bond
-    y, x = grid(phantom)
     depth = distance_to(phantom, np.argwhere(~solid)) - distance_to(phantom, np.argwhere(solid))
     near = abs(depth) <= NEAR * cell / 2  # the particle is only ten cells wide
     return {"crystal": solid & ~near, "boundary": near, "amorphous": ~solid & ~near}

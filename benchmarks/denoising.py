@@ -1,0 +1,112 @@
+"""Make noisy images, denoise and judge them, each step in processes of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from .harness import ROOT, worker
+
+PEERS_PYTHON = ROOT / ".venv-peers-denoise" / "bin" / "python"
+
+Scores = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to denoise.
+
+    Parameters
+    ----------
+    label
+        Its name in the tables.
+    name
+        The worker that runs it.
+    how
+        What the worker is told.
+    is_peer
+        True for what runs in the environment of the peers.
+    """
+
+    label: str
+    name: str
+    how: tuple[str, ...] = ()
+    is_peer: bool = False
+
+
+NOISY = Method("the counts", "denoise_gaussian", ("noisy",))
+GAUSSIAN = Method("Gaussian filter, best width", "denoise_gaussian", ("best",))
+BM3D = Method("bm3d 4.0.3 on stabilised counts", "denoise_bm3d", is_peer=True)
+NLM = Method("scikit-image 0.26.0 NLM on stabilised counts, best h", "denoise_nlm", is_peer=True)
+FAIRSTEM = Method("fairstem `nonlocal_means`, the default", "denoise_fairstem", ("default",))
+
+
+def strength(p: float) -> Method:
+    """Return fairstem with another strength."""
+    return Method(f"{p:g}", "denoise_fairstem", (str(p),))
+
+
+def have_peers() -> bool:
+    """Return whether ``make peers`` has been run."""
+    return PEERS_PYTHON.exists()
+
+
+def make(folder: Path, scene: str, peak: float, seeds: Iterable[int]) -> list[Path]:
+    """Make the images that aren't there yet; return their files."""
+    files = {seed: folder / f"{scene.replace(':', '-')}-{peak:g}-{seed}.npz" for seed in seeds}
+    lacking = [str(part) for seed, path in files.items() if not path.exists() for part in (seed, path)]
+    if lacking:
+        worker("make_noisy", scene, str(peak), *lacking)
+    return list(files.values())
+
+
+def results(method: Method, images: Sequence[Path]) -> Scores:
+    """Denoise the images with one method and return the scores of each; what came out is not kept."""
+    found = [path.with_name(f"{method.name}-{'-'.join(method.how)}-{path.name}") for path in images]
+    pairs = [part for pair in zip(images, found, strict=True) for part in pair]
+    options = {"python": PEERS_PYTHON} if method.is_peer else {}
+    worker(method.name, *method.how, *pairs, **options)
+    table = found[0].with_suffix(".json")
+    worker("score_denoised", table, *pairs)
+    for path in found:
+        path.unlink()
+    scores: Scores = json.loads(table.read_text())
+    return scores
+
+
+def compare(
+    methods: Sequence[Method], images: Sequence[Path], peer_seeds: int | None = None
+) -> dict[str, Scores]:
+    """Return the scores of every method, one after the other; peers on the first `peer_seeds` images."""
+    usable = [method for method in methods if have_peers() or not method.is_peer]
+    return {
+        method.label: results(method, images[:peer_seeds] if method.is_peer else images) for method in usable
+    }
+
+
+def mean_of(scores: Scores, key: str) -> float | None:
+    """Return the mean over the images, None for what wasn't measured."""
+    values = [own[key] for own in scores if key in own]
+    return fmean(values) if values else None
+
+
+def gains(ours: Scores, theirs: Scores) -> dict[str, float]:
+    """Return by how many dB `ours` is nearer to the truth in each region, on the images both have."""
+    shared = list(zip(ours, theirs, strict=False))
+    names = shared[0][0]["regions"]
+    return {name: fmean(a["regions"][name] - b["regions"][name] for a, b in shared) for name in names}
+
+
+def gains_whole(ours: Scores, theirs: Scores) -> float:
+    """Return by how many dB `ours` is nearer to the truth in the whole image, on the images both have."""
+    return fmean(a["psnr"] - b["psnr"] for a, b in zip(ours, theirs, strict=False))
+
+
+def region_of(scores: Scores, name: str) -> float | None:
+    """Return the mean PSNR of one region, None where the scene has no such region."""
+    values = [own["regions"][name] for own in scores if name in own["regions"]]
+    return fmean(values) if values else None
