@@ -31,8 +31,8 @@ def matched_filter(k: Floats, mean: Floats, weight: Floats, width: float) -> tup
 
     inverse = weight / mean
     score = smooth(inverse * (k - mean), 1)
-    info = np.maximum(smooth(inverse, 2), 1e-300)
-    third = np.maximum(smooth(inverse / mean, 3), 1e-300)
+    info = np.maximum(smooth(inverse, 2), 1e-100)
+    third = np.maximum(smooth(inverse / mean, 3), 1e-100)
     events = np.maximum(info**3 / third**2, 1e-6)
     z = score / np.sqrt(info)
     seen = np.maximum(events + z * np.sqrt(events), 1e-12 * events)

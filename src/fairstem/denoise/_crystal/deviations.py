@@ -19,11 +19,12 @@ from fairstem.denoise._crystal.putback import (
     prune,
     weighted,
 )
+from fairstem.denoise._crystal.site_kernels import add_sites
 from fairstem.denoise._crystal.sites import (
     LEAST_VISIBLE,
     SiteTest,
     first_groups,
-    test_sites,
+    judge_sites,
     visible_share,
 )
 from fairstem.errors import DataError
@@ -113,13 +114,13 @@ def find_deviations(
     """
     k, mean, sites, usable_weight = _checked(k, crystal_mean, sites, strength, weight)
     vacuum = VACUUM * float(mean.mean())
-    test = test_sites(
+    test = judge_sites(
         k, mean, usable_weight, np.full_like(mean, vacuum), sites,
         visible_share(usable_weight, sites) >= LEAST_VISIBLE,
     )  # fmt: skip
     # an empty site keeps a hundredth of its column: the fit needs a positive mean
     floor = np.maximum(0.01 * mean, min(vacuum, float(mean.min())))
-    state = PutBack(mean, sites, first_groups(test, strength))
+    state = PutBack(mean, sites, first_groups(test.tail, test.models, strength))
     rounds = _fit(k, state, usable_weight, floor, strength, len(sites))
     if blobs and len(sites):
         rounds += _find_blobs(k, state, usable_weight, floor, strength, len(sites))
@@ -128,9 +129,22 @@ def find_deviations(
         rounds += fit_rounds(k, state, usable_weight, floor, ROUNDS, TOLERANCE)
         pairs, blocks, own = covariances(state, usable_weight, floor)
     share, slope = _shares(fit_certainty(test.tail, strength), test, len(state.sites))
-    leverage = leverage_of(state, usable_weight, floor, pairs, blocks, share, slope)
+    leverage = leverage_of(state, usable_weight, floor, pairs, blocks * share[pairs[:, :1], None])
+    leverage += usable_weight * _growth(state, mean, test, slope)
+    leverage = np.clip(leverage, 0.0, 1.0)
     estimate = Estimate(np.maximum(weighted(state, share), floor), leverage)
     return _result(state, test, estimate, own, rounds)
+
+
+def _growth(state: PutBack, mean: Floats, test: SiteTest, slope: Floats) -> Floats:
+    """Leverage (y, x) through the shares: a count that speaks for a deviation raises the share of all of it."""
+    root = np.sqrt(np.maximum(slope, 0.0))
+    deviation = weighted(state, root) - state.base
+    evidence = np.zeros_like(mean)
+    count = len(test.tail)
+    index = np.flatnonzero(state.active[:count])
+    add_sites(evidence, state.sites[:count], index, root[:count, None] * test.evidence)
+    return deviation * evidence / mean
 
 
 def _shares(certainty: Certainty, test: SiteTest, rows: int) -> tuple[Floats, Floats]:

@@ -71,13 +71,12 @@ class PutBack:
     @property
     def free(self) -> Bools:
         """Coefficients (n, 6) that are fitted."""
-        return self.groups @ GROUPS
+        return np.asarray(self.groups @ GROUPS, dtype=bool)
 
     @property
     def active(self) -> Bools:
         """Sites with anything to fit."""
-        found: Bools = self.groups.any(1)
-        return found
+        return np.asarray(self.groups.any(1), dtype=bool)
 
     @property
     def moved(self) -> Floats:
@@ -261,17 +260,9 @@ def weighted(state: PutBack, share: Floats) -> Floats:
 
 
 def leverage_of(
-    state: PutBack, weight: Floats, floor: Floats, pairs: NDArray[np.int64], blocks: Floats,
-    share: Floats, slope: Floats,
-) -> Floats:  # fmt: skip
-    """Derivative (y, x) of each pixel's estimate by its own count, through the sites that are put back.
-
-    Two parts: share times the fit's own; and the share grows with the evidence: d share / d statistic is half the
-    slope by log tail, and d statistic / d count is twice the deviation over the mean.
-    """
+    state: PutBack, weight: Floats, floor: Floats, pairs: NDArray[np.int64], blocks: Floats
+) -> Floats:
+    """Derivative (y, x) of each pixel's estimate by its own count, through the fit of the active sites."""
     out = np.zeros_like(state.mean)
-    put_leverage(out, state.mean, weight, floor, state.moved, pairs, blocks * share[pairs[:, :1], None])
-    root = np.sqrt(np.maximum(slope, 0.0))
-    growing = weighted(state, root) - state.base
-    out += weight * growing**2 / np.maximum(state.mean, floor)
-    return np.clip(out, 0.0, 1.0)
+    put_leverage(out, state.mean, weight, floor, state.moved, pairs, blocks)
+    return out

@@ -13,9 +13,9 @@ from fairstem.denoise._crystal.certainty import Certainty
 from fairstem.denoise._crystal.site_kernels import site_scores
 from fairstem.denoise._crystal.sites import (
     GROUP_COSTS,
-    SiteTest,
     combined_tail,
     first_groups,
+    group_statistics,
     model_tails,
     visible_share,
 )
@@ -133,13 +133,14 @@ def _kept(
     """Probability to be found, and expected share kept of what `group` (0 intensity, 1 shift) has in `truth`."""
     low = np.linalg.cholesky(info)
     z = truth @ low + noise
-    parts = np.column_stack([z[:, 0] ** 2, (z[:, 1:3] ** 2).sum(1), (z[:, 3:] ** 2).sum(1)])
+    parts = group_statistics(z)
     models = model_tails(parts)
     tail = combined_tail(models.min(1))
-    groups = first_groups(SiteTest(tail, models, np.ones(len(z), bool)), strength)
+    groups = first_groups(tail, models, strength)
     freedom = np.array([1, 2, 3])
     alone = special.chdtrc(freedom, parts) * GROUP_COSTS
-    groups |= groups.any(1)[:, None] & (alone < strength)
+    begun = np.asarray(groups.any(1), dtype=bool)
+    groups |= begun[:, None] & (alone < strength)
     estimate = np.linalg.solve(low.T, z.T).T
     columns = slice(0, 1) if group == 0 else slice(1, 3)
     wanted = np.broadcast_to(truth, estimate.shape)[:, columns]

@@ -18,8 +18,16 @@ from scipy import special
 from fairstem.denoise._crystal.site_kernels import RADIUS, site_scores
 
 __all__ = [
-    "GROUPS", "GROUP_COSTS", "SiteTest", "combined_tail", "first_groups", "group_statistics", "model_tails",
-    "test_sites", "visible_share",
+    "GROUPS",
+    "GROUP_COSTS",
+    "SiteTest",
+    "combined_tail",
+    "first_groups",
+    "group_statistics",
+    "judge_sites",
+    "model_tails",
+    "standard_scores",
+    "visible_share",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -40,11 +48,24 @@ LEAST_VISIBLE = 0.3
 
 @dataclass(frozen=True)
 class SiteTest:
-    """What the test found, per site: combined tail probability, tails (n, 4) of the models, what was tested."""
+    """What the test found.
+
+    Parameters
+    ----------
+    tail
+        (n,): combined tail probability; NaN where not tested.
+    models
+        (n, 4): weighted tail of each competing model.
+    tested
+        (n,): whether the site could be tested.
+    evidence
+        (n, 6): coefficients of what would raise the evidence: d(-log tail)/dk = phi·evidence/T.
+    """
 
     tail: Floats
     models: Floats
     tested: Bools
+    evidence: Floats
 
 
 def visible_share(weight: Floats, sites: Floats) -> Floats:
@@ -59,11 +80,16 @@ def visible_share(weight: Floats, sites: Floats) -> Floats:
     return share
 
 
-def group_statistics(score: Floats, info: Floats, ridge: float = 1e-6) -> Floats:
-    """Statistics (n, 3) of intensity, shift given that, shape given both: independent chi-squares 1, 2, 3."""
+def standard_scores(score: Floats, info: Floats, ridge: float = 1e-6) -> tuple[Floats, Floats]:
+    """Scores (n, 6) made independent and of unit variance, in the order of the coefficients; Cholesky factors."""
     diagonal = np.einsum("nii->ni", info)
-    damped = info + np.eye(6) * (ridge * diagonal)[:, None, :]
-    z = np.linalg.solve(np.linalg.cholesky(damped), score[..., None])[..., 0]
+    factor = np.linalg.cholesky(info + np.eye(6) * (ridge * diagonal)[:, None, :])
+    z = np.asarray(np.linalg.solve(factor, score[..., None])[..., 0], np.float64)
+    return z, np.asarray(factor, np.float64)
+
+
+def group_statistics(z: Floats) -> Floats:
+    """Statistics (n, 3) of intensity, shift given that, shape given both: independent chi-squares 1, 2, 3."""
     return np.column_stack([z[:, 0] ** 2, (z[:, 1:3] ** 2).sum(1), (z[:, 3:] ** 2).sum(1)])
 
 
@@ -109,35 +135,57 @@ def combined_tail(smallest: Floats) -> Floats:
     return out
 
 
-def test_sites(
+def judge_sites(
     k: Floats, mean: Floats, weight: Floats, floor: Floats, sites: Floats, usable: Bools
 ) -> SiteTest:
     """Test every usable site against `mean`, the expected counts where nothing deviates."""
     n = len(sites)
-    tail, models = np.full(n, np.nan), np.full((n, len(MODELS)), np.nan)
+    tail, models, evidence = np.full(n, np.nan), np.full((n, len(MODELS)), np.nan), np.zeros((n, 6))
     tested = usable.copy()
     index = np.flatnonzero(usable)
     score, info = site_scores(k, mean, weight, floor, sites, index)
     tested[index] &= np.einsum("nii->ni", info[index]).min(1) > 0
     index = np.flatnonzero(tested)
     if index.size:
-        models[index] = model_tails(group_statistics(score[index], info[index]))
+        z, factor = standard_scores(score[index], info[index])
+        models[index] = model_tails(group_statistics(z))
         tail[index] = combined_tail(models[index].min(1))
-    return SiteTest(tail, models, tested)
+        evidence[index] = _evidence(z, factor, models[index])
+    return SiteTest(tail, models, tested, evidence)
 
 
-def first_groups(test: SiteTest, strength: float) -> Bools:
+def _evidence(z: Floats, factor: Floats, models: Floats) -> Floats:
+    """Derivative of -log tail by the score (n, 6): hazard of chi-square, times twice what the best model fits."""
+    best = models.argmin(1)
+    kept = z * (MODELS[best] @ GROUPS)
+    statistic, freedom = (kept**2).sum(1), np.array(FREEDOM)[best]
+    half = freedom / 2
+    log_density = (
+        (half - 1) * np.log(np.maximum(statistic, 1e-12) / 2) - statistic / 2 - special.gammaln(half)
+    )
+    tail = special.chdtrc(freedom, statistic)
+    # far out the hazard is 1/2, and both underflow
+    hazard = np.where(tail > 1e-200, np.exp(log_density) / 2 / np.maximum(tail, 1e-300), 0.5)
+    log_tail, log_chance = _tail_table()
+    at = np.log(np.clip(models.min(1), 1e-300, 1.0))
+    gain = np.interp(at, log_tail, np.gradient(log_chance, log_tail))
+    linear = np.linalg.solve(factor.transpose(0, 2, 1), kept[..., None])[..., 0]
+    out: Floats = (2 * gain * hazard)[:, None] * linear
+    return out
+
+
+def first_groups(tail: Floats, models: Floats, strength: float) -> Bools:
     """Groups (n, 3) to begin with at the sites whose tail is below `strength`; the others are tested given these.
 
     A moved column looks changed in shape to second order, so shape alone begins only where neither
     intensity nor shift stands out.
     """
-    groups = np.zeros((len(test.tail), 3), bool)
+    groups = np.zeros((len(tail), 3), bool)
     if strength >= 1:
-        groups[test.tested] = True
+        groups[np.isfinite(tail)] = True
         return groups
-    found = np.flatnonzero(test.tested & (np.nan_to_num(test.tail, nan=1.0) < strength))
-    plain = test.models[found, :3]
+    found = np.flatnonzero(np.nan_to_num(tail, nan=1.0) < strength)
+    plain = models[found, :3]
     begin = MODELS[plain.argmin(1)].copy()
     begin[plain.min(1) >= strength] = (False, False, True)
     groups[found] = begin
