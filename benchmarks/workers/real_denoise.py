@@ -22,7 +22,7 @@ def keep(counts, columns, pixel_size_nm):
     try:
         kept = fs.metrics.retention(
             np.maximum(counts, 0),
-            fs.denoise.nonlocal_means,
+            lambda planted: fs.denoise.nonlocal_means(np.maximum(planted, 0)),
             columns=columns,
             pixel_size_nm=pixel_size_nm or 1.0,
             shift_pm=shift,

@@ -134,7 +134,8 @@ def retention(
         relate to electrons, electrons otherwise.
     denoise
         Any function from an array ``(y, x)`` like `image` to one of the same shape, in the same unit. It is
-        called once for the original and once for each planted image, and must be deterministic.
+        called once for the original and once for each planted image, and must be deterministic. It gets a plain
+        array: a detector's gain has to be told to it, ``lambda raw: nonlocal_means(raw, gain=..., offset=...)``.
     columns
         Positions of the columns: a table with `y, x` in px (as `atoms.find` returns) or an array ``(n, 2)``.
         The median of `width` (Gaussian sigma, px) is taken if the table has it, else fitted.
