@@ -30,8 +30,8 @@ _COMMON = 0.4  # of the blocks compared where the frame lies: less is a corner
 # residuals between the extreme blocks: deformation favours a place, but evenly
 _CRYSTAL = 0.15
 _CLEAR = 4.6  # standard deviations: taken; about ln 2, residuals of the blocks that tell are halved
-_MOST = 8  # places that are tried
-_NEAR = -2.0  # standard deviations: looked at again when others have moved
+_MOST = 12  # places that are tried
+_NEAR = -4.0  # standard deviations: looked at again when others have moved
 _PASSES = 6
 _STEPS = 3  # of Gauss and Newton
 _UNCOVERED = 0.5  # frames

@@ -32,6 +32,8 @@ _BETTER = 5.0  # standard deviations: a frame moves; of some hundred places the 
 # of the height: less may come from deformation, which a small overlap shows less of, however little the noise
 _TELLING = 0.04
 _PASSES = 6
+_TRIED = 100  # peaks of a pair
+_COMMON = 0.4  # of a frame: steps leave that much
 _SURE = 99.0  # standard deviations: said where there is no other place at all
 
 
@@ -177,11 +179,18 @@ def _steps(network: Network, offsets: Floats, group: NDArray[np.bool_], most: in
 
 
 def likely_steps(network: Network, offsets: Floats, group: NDArray[np.bool_], most: int) -> Floats:
-    """Return no step, and up to `most` steps of a group to other places, where peaks are highest."""
-    steps = _steps(network, offsets, group, 4 * most)
+    """Return no step, and up to `most` steps of a group to other places, the likeliest first.
+
+    A correlation says more the larger the overlap; steps that leave too little of it are left out.
+    """
+    steps = _steps(network, offsets, group, _TRIED)
+    share = np.prod(np.clip(1 - np.abs(steps) / np.array(network.field[:2]), 0, 1), axis=1)
+    steps, share = steps[share >= _COMMON], share[share >= _COMMON]
     gain, height = _gain(network, offsets, group, steps)
+    # heights are told as differences from the one here, which is about that of the highest peaks
+    likely = share * (float(np.median(network.height[network.start[:-1]])) + height)
     left = np.flatnonzero(np.isfinite(gain) & (np.hypot(*steps.T) > network.near))
-    left = left[np.argsort(-height[left], kind="stable")]
+    left = left[np.argsort(-likely[left], kind="stable")]
     out = [np.zeros(2)]
     while len(left) and len(out) <= most:
         # of the pairs that see the same place, the one that sees it best
