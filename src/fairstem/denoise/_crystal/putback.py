@@ -15,6 +15,7 @@ from scipy import spatial, special
 
 from fairstem.denoise._crystal.site_kernels import (
     RADIUS,
+    RIDGE,
     add_sites,
     cross_information,
     fit_sites,
@@ -30,8 +31,6 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-RIDGE, DAMPING = 1e-3, 0.8
 
 # neighbours of a site that enter its covariance: more than a crystal packs into two discs
 MOST_NEIGHBOURS = 12
@@ -118,9 +117,7 @@ def fit_rounds(
     index = np.flatnonzero(state.active)
     free = state.free
     for taken in range(rounds if index.size else 0):
-        step = fit_sites(
-            k, state.mean, weight, floor, state.sites, index, free, state.shift, state.beta, RIDGE, DAMPING
-        )
+        step = fit_sites(k, state.mean, weight, floor, state.sites, index, free, state.shift, state.beta)
         if step < tolerance:
             return taken + 1
     return rounds if index.size else 0

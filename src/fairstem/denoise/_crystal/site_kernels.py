@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "RADIUS", "add_sites", "cross_information", "fit_sites", "put_leverage", "site_scores", "solve",
+    "RADIUS", "RIDGE", "add_sites", "cross_information", "fit_sites", "put_leverage", "site_scores", "solve",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -23,7 +23,10 @@ Ints = NDArray[np.int64]
 RADIUS = 3.2
 
 # below this share of its height a column has no position to fit; shifts in widths
-FAINT, LONGEST_STEP, FARTHEST = 0.3, 0.5, 1.5
+FAINT, LONGEST_STEP, FARTHEST = 0.3, 0.5, 2.2
+
+# of Fisher scoring: added to the information's diagonal, relative; share of a step that is taken
+RIDGE, DAMPING = 1e-3, 0.8
 
 # precision of a weak prior on the coefficients (standard deviation 3 heights): holds what is barely in view
 PRIOR = 0.1
@@ -88,25 +91,24 @@ def solve(matrix: Floats, right: Floats, ridge: float, out: Floats) -> bool:
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _row_sums(
     k: Floats, mean: Floats, weight: Floats, floor: Floats, y: int, x0: int, x1: int, first: int,
-    gx: Floats, score: Floats, info: Floats,
+    gx: Floats, sums: Floats,
 ) -> None:  # fmt: skip
-    """Sums over one row: of g_a (k - m)/m into `score` (3), of g_a g_b/m into the upper half of `info` (3, 3)."""
-    score[:] = 0.0
-    info[:] = 0.0
+    """Sums over one row: of g_a g_b/m into the upper half of `sums` (4, 3), of g_a (k - m)/m into its last row."""
+    sums[:] = 0.0
     for x in range(x0, x1):
         m = max(mean[y, x], floor[y, x])
         w = weight[y, x] / m
         r = w * (k[y, x] - m)
         a, b, c = gx[x - first, 0], gx[x - first, 1], gx[x - first, 2]
-        score[0] += a * r
-        score[1] += b * r
-        score[2] += c * r
-        info[0, 0] += w * a * a
-        info[0, 1] += w * a * b
-        info[0, 2] += w * a * c
-        info[1, 1] += w * b * b
-        info[1, 2] += w * b * c
-        info[2, 2] += w * c * c
+        sums[3, 0] += a * r
+        sums[3, 1] += b * r
+        sums[3, 2] += c * r
+        sums[0, 0] += w * a * a
+        sums[0, 1] += w * a * b
+        sums[0, 2] += w * a * c
+        sums[1, 1] += w * b * b
+        sums[1, 2] += w * b * c
+        sums[2, 2] += w * c * c
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -123,17 +125,16 @@ def _site_sums(
     _hermite(first, last, cx, width, gx)
     score[:] = 0.0
     info[:] = 0.0
-    row = np.empty(3)
-    pair = np.empty((3, 3))
+    sums = np.empty((4, 3))
     for y in range(y0, y1):
         x0, x1 = _range(cx, math.sqrt(max(reach * reach - (y - cy) ** 2, 0.0)), k.shape[1])
-        _row_sums(k, mean, weight, floor, y, x0, x1, first, gx, row, pair)
+        _row_sums(k, mean, weight, floor, y, x0, x1, first, gx, sums)
         for j in range(6):
             a = gy[y - y0, ORDER_Y[j]]
-            score[j] += a * row[ORDER_X[j]]
+            score[j] += a * sums[3, ORDER_X[j]]
             for i in range(j + 1):
                 p, q = min(ORDER_X[i], ORDER_X[j]), max(ORDER_X[i], ORDER_X[j])
-                info[j, i] += a * gy[y - y0, ORDER_Y[i]] * pair[p, q]
+                info[j, i] += a * gy[y - y0, ORDER_Y[i]] * sums[p, q]
     for j in range(6):
         score[j] *= height
         for i in range(j + 1):
@@ -230,7 +231,7 @@ def _step(site: Floats, shift: Floats, beta: Floats, step: Floats, size_y: int, 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def fit_sites(
     k: Floats, mean: Floats, weight: Floats, floor: Floats, sites: Floats, index: Ints,
-    free: NDArray[np.bool_], shift: Floats, beta: Floats, ridge: float, damping: float,
+    free: NDArray[np.bool_], shift: Floats, beta: Floats,
 ) -> float:  # fmt: skip
     """One round of Fisher scoring over the sites `index`, one after the other; `mean`, `shift`, `beta` in place.
 
@@ -246,19 +247,19 @@ def fit_sites(
         _move(sites[i], shift[i], moved)
         _site_sums(k, mean, weight, floor, moved, gy, gx, score, info)
         for j in range(6):
-            score[j] -= (ridge * info[j, j] + PRIOR) * beta[i, j]
+            score[j] -= (RIDGE * info[j, j] + PRIOR) * beta[i, j]
             info[j, j] += PRIOR
             if not free[i, j]:
                 score[j] = 0.0
                 info[j, :] = 0.0
                 info[:, j] = 0.0
                 info[j, j] = 1.0
-        if not solve(info, score, ridge, step):
+        if not solve(info, score, RIDGE, step):
             continue
         size = 0.0
         for j in range(6):
             size += step[j] * score[j]
-            step[j] *= damping
+            step[j] *= DAMPING
             total[j] = -beta[i, j]
         largest = max(largest, size)
         total[0] -= 1.0
