@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import gammaln
 
-from fairstem.denoise._crystal.spectrum import Reflections
+from fairstem.denoise._crystal.spectrum import Reflections, Spectrum
+from fairstem.denoise._crystal.superstructure import finer_lattice
 
 __all__ = ["Indexed", "index_reflections", "reduced"]
 
@@ -25,19 +26,9 @@ _SHORTEST = 1.25  # reciprocal vector: about three cells in view
 _LONG = 10.0  # ratio of the two vectors
 _BASES = 14  # reflections that are tried in pairs
 _COMBINED = 7  # of which sums and differences are tried too
+_COMPARABLE = 0.25  # of the height of the weaker of the two
+_LENGTHS = 10  # independent choices of how many reflections are looked at
 _TRIED = 24  # bases that are fitted
-_SUPER = 0.01  # chance of a superstructure that is none, an image
-_EXACT = 0.25  # the same of superstructure reflections, whose places are known better
-# the reciprocal lattice that has these among its vectors is finer, by their determinant
-_SUBLATTICES = tuple(
-    (abs(a * d - b * c), np.array([[a, b], [c, d]]))
-    for a, b, c, d in (
-        *((1, 0, 0, 2), (2, 0, 0, 1), (1, 1, -1, 1)),
-        *((1, 0, 0, 3), (3, 0, 0, 1), (1, 1, -1, 2), (1, -1, 1, 2)),
-        *((2, 0, 0, 2), (1, 0, 0, 4), (4, 0, 0, 1), (1, 1, -2, 2), (1, 2, -2, 0), (2, 1, 0, 2), (1, -1, 2, 2)),
-    )
-)
-_COUNT = {2: 3, 3: 7, 4: 14}  # as many are tried up to each
 
 
 @dataclass(frozen=True)
@@ -53,7 +44,7 @@ class Indexed:
     weaker
         Height over background of the weaker of the two strongest independent reflections.
     share
-        Share of the reflections that are indexed.
+        Share that is indexed of all reflections about as high as that, or higher.
     covariance
         ``(2, 2)`` of the vectors, the same for y and x, (cycles per px)².
     """
@@ -78,7 +69,7 @@ def reduced(vectors: Floats) -> Floats:
     return np.stack([a, b])
 
 
-def index_reflections(found: Reflections, element: Floats, threshold: float) -> Indexed | None:
+def index_reflections(found: Reflections, spectrum: Spectrum) -> Indexed | None:
     """Return the basis that indexes most, with the largest reciprocal cell.
 
     Each indexed reflection counts with the logarithm of what chance would index, so that a cell that is
@@ -88,10 +79,8 @@ def index_reflections(found: Reflections, element: Floats, threshold: float) -> 
     ----------
     found
         Reflections, the highest first.
-    element
-        ``(2,)`` resolution in cycles per px.
-    threshold
-        Height that noise hardly reaches.
+    spectrum
+        Where they were found.
 
     Returns
     -------
@@ -102,8 +91,9 @@ def index_reflections(found: Reflections, element: Floats, threshold: float) -> 
     -----
     Cost: ``O(candidates² * reflections)``, about 5 ms.
     """
+    element = spectrum.element
     place = found.place / element
-    strength = 1.0 + np.log(found.height / threshold)
+    strength = 1.0 + np.log(found.height / spectrum.threshold)
     if len(place) < 2:
         return None
     bases = _bases(place)
@@ -116,15 +106,17 @@ def index_reflections(found: Reflections, element: Floats, threshold: float) -> 
         value = _score(fitted, place, strength)
         if value > best + 1e-9:
             best, basis = value, fitted
-    basis = _superstructure(basis, place, strength, found.doubtful / element)
+    basis = _with_superstructure(basis, spectrum, place, strength)
     weaker = _weaker(basis, place, found.height)
     # in the order of the reduced vectors; the fit above may have left them unreduced
     vectors = reduced(basis * element)
-    index, hit, _ = _match(vectors / element, place, _OFF)
+    index, hit, _ = _match(vectors / element, place)
     normal = index[hit].T @ index[hit]
     sure = np.linalg.matrix_rank(normal) == 2
     covariance = (_PLACED * element.max()) ** 2 * (np.linalg.inv(normal) if sure else np.eye(2))
-    return Indexed(vectors, _log_odds(basis, place, len(bases)), weaker, float(hit.mean()), covariance)
+    high = found.height >= _COMPARABLE * weaker
+    share = float(_match(basis, place)[1][high].mean())
+    return Indexed(vectors, _log_odds(basis, place), weaker, share, covariance)
 
 
 def _bases(place: Floats) -> Floats:
@@ -150,7 +142,7 @@ def _sound(g: Floats) -> bool:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _match(g, place, least):
+def _match(g, place):
     """Return indices of each reflection, whether it is indexed, and the chance that it would be."""
     det = g[0, 0] * g[1, 1] - g[0, 1] * g[1, 0]
     n = len(place)
@@ -158,19 +150,19 @@ def _match(g, place, least):
     for k in range(n):
         y, x = place[k, 0], place[k, 1]
         h = np.rint((y * g[1, 1] - x * g[1, 0]) / det)
-        l = np.rint((x * g[0, 0] - y * g[0, 1]) / det)
-        dy = y - h * g[0, 0] - l * g[1, 0]
-        dx = x - h * g[0, 1] - l * g[1, 1]
-        off = least + _STRETCH * math.sqrt(y * y + x * x)
-        index[k, 0], index[k, 1] = h, l
-        hit[k] = dy * dy + dx * dx <= off * off and (h != 0 or l != 0)
+        m = np.rint((x * g[0, 0] - y * g[0, 1]) / det)
+        dy = y - h * g[0, 0] - m * g[1, 0]
+        dx = x - h * g[0, 1] - m * g[1, 1]
+        off = _OFF + _STRETCH * math.sqrt(y * y + x * x)
+        index[k, 0], index[k, 1] = h, m
+        hit[k] = dy * dy + dx * dx <= off * off and (h != 0 or m != 0)
         chance[k] = min(math.pi * off * off / abs(det), 1.0)
     return index, hit, chance
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _score(g, place, strength):
-    hit, chance = _match(g, place, _OFF)[1:]
+    hit, chance = _match(g, place)[1:]
     total = 0.0
     for k in range(len(place)):
         if hit[k]:
@@ -181,7 +173,7 @@ def _score(g, place, strength):
 def _fit(g: Floats, place: Floats, strength: Floats) -> Floats:
     """Fit a basis to the reflections it indexes, the low orders first."""
     for reach in (1, 2, 4, 99):
-        index, hit, _ = _match(g, place, _OFF)
+        index, hit, _ = _match(g, place)
         use = hit & (np.abs(index).max(axis=1) <= reach)
         if use.sum() < 2 or np.linalg.matrix_rank(index[use]) < 2:
             continue
@@ -190,32 +182,21 @@ def _fit(g: Floats, place: Floats, strength: Floats) -> Floats:
     return np.asarray(g)
 
 
-def _superstructure(g: Floats, place: Floats, strength: Floats, doubtful: Floats) -> Floats:
-    """Return a finer reciprocal lattice where reflections that were left over ask for it."""
-    left = np.concatenate([place, doubtful])
-    on_streak = np.arange(len(left)) >= len(place)
-    rest = ~_match(g, left, _OFF)[1]
-    left, on_streak = left[rest], on_streak[rest]
-    best, out = math.log(_SUPER), g
-    for order, sublattice in _SUBLATTICES:
-        finer = np.linalg.inv(sublattice) @ g
-        if len(left) < 2 or not _sound(reduced(finer)):
-            continue
-        index, hit, chance = _match(finer, left, _EXACT)
-        # streaks run through the places of the lattice: there chance has one dimension only
-        chance = np.where(on_streak, 2 * np.sqrt(chance / math.pi), chance)
-        if hit.sum() < 2 or np.linalg.matrix_rank(index[hit]) < 2:
-            continue
-        tail = float(stats.binom.logsf(hit.sum() - 1, len(left), min(float(chance.mean()), 0.99)))
-        log_chance = tail + math.log(_COUNT[order])
-        if log_chance < best:
-            best, out = log_chance, _fit(reduced(finer), place, strength)
-    return out
+def _with_superstructure(g: Floats, spectrum: Spectrum, place: Floats, strength: Floats) -> Floats:
+    """Return the basis, finer where the spectrum shows a superstructure."""
+    for _ in range(2):
+        hit = _match(g, place)[1]
+        cut = float(np.hypot(*(place[hit] * spectrum.element).T).max(initial=0.0))
+        finer = finer_lattice(g * spectrum.element, spectrum, cut)
+        if finer is None or not _sound(reduced(finer / spectrum.element)):
+            break
+        g = _fit(reduced(finer / spectrum.element), place, strength)
+    return g
 
 
 def _weaker(g: Floats, place: Floats, height: Floats) -> float:
     """Return the height of the highest indexed reflection not in line with the highest."""
-    index, hit, _ = _match(g, place, _OFF)
+    index, hit, _ = _match(g, place)
     index, height = index[hit], height[hit]
     if not len(index):
         return 0.0
@@ -227,16 +208,22 @@ def _weaker(g: Floats, place: Floats, height: Floats) -> float:
     return 0.0
 
 
-def _log_odds(g: Floats, place: Floats, tried: int) -> float:
-    """Return minus the logarithm of the number of random bases that would index as many.
+def _log_odds(g: Floats, place: Floats) -> float:
+    """Return how unlikely chance is.
 
-    Two reflections are always indexed by themselves; the others each by the chance of the cell's area.
+    Two reflections are always indexed by themselves, the others each by the chance of the cell's area: minus the
+    logarithm of the number of random pairs that would index as many. The highest reflections are taken, as
+    many as speak for the lattice most clearly: faint ones may lie on streaks.
     """
-    _, hit, chance = _match(g, place, _OFF)
-    n, m = len(place), int(hit.sum())
-    if m <= 2:
-        return -math.log10(max(tried, 1)) if n > 2 else 0.0
-    rate = float(np.mean(chance[hit]))
-    pairs = gammaln(n + 1) - gammaln(n - 1) - math.log(2)
-    log_tail = float(stats.binom.logsf(m - 3, n - 2, rate))
-    return -(pairs + log_tail) / math.log(10)
+    _, hit, chance = _match(g, place)
+    best = 0.0
+    for n in range(3, len(place) + 1):
+        m = int(hit[:n].sum())
+        if m < 3:
+            continue
+        rate = float(np.mean(chance[:n][hit[:n]]))
+        pairs = gammaln(n + 1) - gammaln(n - 1) - math.log(2)
+        log_tail = float(stats.binom.logsf(m - 3, n - 2, rate))
+        odds = -(pairs + log_tail) / math.log(10) - math.log10(min(len(place) - 2, _LENGTHS))
+        best = max(best, odds)
+    return best

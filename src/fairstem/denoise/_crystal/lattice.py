@@ -23,7 +23,7 @@ _SHORTEST = 4.0  # px, cell
 _FEWEST = 9.0  # cells in view
 _SURE = 2.0  # decimal logarithm of the odds against chance
 _MOST_FROM_HEIGHT = 2.0
-_TAPER = 0.1  # of the region, while refining
+_TAPER = 1.4  # cells over which the window rises while refining: less mixes harmonics
 _LARGEST = 2048  # px a side whose spectrum is taken
 
 
@@ -71,7 +71,7 @@ def find_lattice(k: Floats, weight: Floats | None = None) -> tuple[FoundLattice 
     if float(np.abs(rest).max(initial=0.0)) <= 1e-6 * float(np.abs(k).max()):
         return None, _prior(0.0)
     spectrum = make_spectrum(rest, window)
-    found = index_reflections(find_reflections(spectrum), spectrum.element, spectrum.threshold)
+    found = index_reflections(find_reflections(spectrum), spectrum)
     if found is None or not _in_range(found.reciprocal, window):
         return None, _prior(0.0)
     prior = _prior(_evidence(found, spectrum.threshold))
@@ -176,7 +176,7 @@ def _prior(odds: float) -> PriorCheck:
     return PriorCheck(
         "periodic",
         "the image repeats itself along two vectors",
-        odds,
+        float(odds),
         _SURE,
         ">=",
         "decimal logarithm of the odds that the reflections do not fall on a lattice by chance",
@@ -186,7 +186,9 @@ def _prior(odds: float) -> PriorCheck:
 
 
 def _refined(k: Floats, weight: Floats | None, g: Floats, covariance: Floats | None = None) -> Refined:
-    rest, window = windowed(k, weight, _TAPER)
+    side = min(k.shape) if weight is None else min(math.sqrt(float(weight.sum())), *k.shape)
+    cell = 1 / float(np.hypot(*g.T).min())
+    rest, window = windowed(k, weight, float(np.clip(_TAPER * cell / side, 0.05, 0.3)))
     noise = float((window.astype(np.float64) ** 2 * np.maximum(k, 0)).sum())
     return refine_reciprocal(rest, noise, g, covariance)
 

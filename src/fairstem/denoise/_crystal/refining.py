@@ -71,7 +71,7 @@ def refine_reciprocal(
     known = covariance
     for _ in range(4):
         index = _harmonics(g, known, size)
-        blocks, at = _demodulate(rest, index @ g)
+        blocks, at, inside = _demodulate(rest, index @ g)
         total = np.abs(blocks.sum(axis=(1, 2))) ** 2
         use = np.flatnonzero((total > _VISIBLE * noise) & _single(blocks, at, size))
         # the strongest say most, and high orders more than low ones
@@ -79,7 +79,7 @@ def refine_reciprocal(
         use = use[np.argsort(-worth[use], kind="stable")][:_MOST]
         if np.linalg.matrix_rank(index[use]) < 2 if len(use) else True:
             use = np.argsort(-total, kind="stable")[: max(4, len(use))]
-        step, covariance = _ascend(blocks[use], index[use], at, size)
+        step, covariance = _ascend(blocks[use], index[use], at, inside[:, use], size)
         g = g + step
         known = covariance if np.trace(covariance) < np.trace(known) else known
         if math.sqrt(float((step**2).max())) * size < 1e-4 and len(index) < 200:
@@ -105,8 +105,12 @@ def _harmonics(g: Floats, covariance: Floats, size: float) -> Floats:
 
 def _demodulate(
     rest: NDArray[np.float32], frequency: Floats
-) -> tuple[NDArray[np.complex128], tuple[Floats, Floats]]:
-    """Return ``(n, by, bx)`` sums of each block times each wave, and the places of the blocks from the middle."""
+) -> tuple[NDArray[np.complex128], tuple[Floats, Floats], NDArray[np.complex128]]:
+    """Return ``(n, by, bx)`` sums of each block times each wave, the places of the blocks from the middle, and moments.
+
+    The moments ``(2, n)`` along y and x are those about the middles of the blocks: what a block holds is not
+    centred in it, and the lattice would be off by a thousandth without them.
+    """
     ny, nx = rest.shape
     side = max(1, math.ceil(max(ny, nx) / _BLOCKS))
     y, x = np.arange(ny) - (ny - 1) / 2, np.arange(nx) - (nx - 1) / 2
@@ -114,16 +118,22 @@ def _demodulate(
     wave_x = np.exp(-2j * np.pi * np.outer(frequency[:, 1], x)).astype(np.complex64)
     starts_y, starts_x = np.arange(0, ny, side), np.arange(0, nx, side)
     out = np.empty((len(frequency), len(starts_y), len(starts_x)), dtype=np.complex128)
+    moment = np.zeros((2, len(frequency)), dtype=np.complex128)
     for b, i in enumerate(starts_x):
         wave = wave_x[:, i : i + side]
         part = np.ascontiguousarray(rest[:, i : i + side])
         lines = (part @ wave.real.T + 1j * (part @ wave.imag.T)).T * wave_y
         out[:, :, b] = np.add.reduceat(lines, starts_y, axis=1)
+        moment[0] += lines @ y
+        levered = wave * (x[i : i + side]).astype(np.float32)
+        moment[1] += ((part @ levered.real.T + 1j * (part @ levered.imag.T)).T * wave_y).sum(axis=1)
     places = [
         np.array([line[i : i + side].mean() for i in starts])
         for line, starts in ((y, starts_y), (x, starts_x))
     ]
-    return out, (places[0], places[1])
+    moment[0] -= out.sum(axis=2) @ places[0]
+    moment[1] -= out.sum(axis=1) @ places[1]
+    return out, (places[0], places[1]), moment
 
 
 def _single(blocks: NDArray[np.complex128], at: tuple[Floats, Floats], size: float) -> NDArray[np.bool_]:
@@ -147,11 +157,15 @@ def _single(blocks: NDArray[np.complex128], at: tuple[Floats, Floats], size: flo
 
 
 def _ascend(
-    blocks: NDArray[np.complex128], index: Floats, at: tuple[Floats, Floats], size: float
+    blocks: NDArray[np.complex128],
+    index: Floats,
+    at: tuple[Floats, Floats],
+    inside: NDArray[np.complex128],
+    size: float,
 ) -> tuple[Floats, Floats]:
     """Return the step ``(2, 2)`` to the maximum of the sum of powers, and its covariance ``(4, 4)``."""
     step = np.zeros((2, 2))
-    best, slope, bend, _ = _derivatives(blocks, index, at, step)
+    best, slope, bend, _ = _derivatives(blocks, index, at, inside, step)
     damping = 1e-6
     for _ in range(_STEPS):
         curve = -bend
@@ -161,7 +175,7 @@ def _ascend(
         move = (axes @ ((axes.T @ slope) / sound)).reshape(2, 2)
         move *= min(1.0, 0.3 / size / max(float(np.abs(move).max()), 1e-300))
         trial = step + move
-        value, new_slope, new_bend, _ = _derivatives(blocks, index, at, trial)
+        value, new_slope, new_bend, _ = _derivatives(blocks, index, at, inside, trial)
         if value < best:
             damping = max(10 * damping, 1.0)
             if damping > 1e4:
@@ -170,13 +184,17 @@ def _ascend(
         step, best, slope, bend, damping = trial, value, new_slope, new_bend, damping / 10
         if float(np.abs(move).max()) * size < 1e-6:
             break
-    _, _, bend, parts = _derivatives(blocks, index, at, step)
+    _, _, bend, parts = _derivatives(blocks, index, at, inside, step)
     inverse = np.linalg.pinv(-bend, rcond=1e-9, hermitian=True)
     return step, inverse @ (parts.T @ parts) @ inverse
 
 
 def _derivatives(
-    blocks: NDArray[np.complex128], index: Floats, at: tuple[Floats, Floats], step: Floats
+    blocks: NDArray[np.complex128],
+    index: Floats,
+    at: tuple[Floats, Floats],
+    inside: NDArray[np.complex128],
+    step: Floats,
 ) -> tuple[float, Floats, Floats, Floats]:
     """Return the sum of powers, its gradient (4), Hessian (4, 4), and the gradient's parts ``(n, 4)`` of regions."""
     move = index @ step
@@ -184,22 +202,27 @@ def _derivatives(
     turn_x = np.exp(-2j * np.pi * np.outer(move[:, 1], at[1]))
     turned = blocks * turn_y[:, :, None] * turn_x[:, None, :]
     lever = -2j * np.pi
-    s = turned.sum(axis=(1, 2))
+    s = turned.sum(axis=(1, 2)) + lever * (move.T * inside).sum(axis=0)
     rows, columns = turned.sum(axis=2), turned.sum(axis=1)
-    first = lever * np.stack([rows @ at[0], columns @ at[1]])  # (axis, harmonic)
+    first = lever * (np.stack([rows @ at[0], columns @ at[1]]) + inside)  # (axis, harmonic)
     mixed = np.einsum("nyx,y,x->n", turned, at[0], at[1], optimize=True)
     second = lever**2 * np.array([[rows @ at[0] ** 2, mixed], [mixed, columns @ at[1] ** 2]])
     slope = np.einsum("ni,an->ia", index, 2 * (s.conj() * first).real)
     inner = 2 * (first.conj()[:, None] * first[None] + s.conj() * second).real
     bend = np.einsum("ni,nj,abn->iajb", index, index, inner, optimize=True)
     # each part of the region pulls on the maximum; where all agree the pulls are noise
-    pull = 2 * (s.conj()[:, None, None] * lever * turned).real - 0.0
+    pull = 2 * (s.conj()[:, None, None] * lever * turned).real
     pulls = []
     for axis, line in enumerate((at[0][:, None], at[1][None, :])):
-        centred = pull * line - 2 * ((s.conj() * first[axis]).real / (np.abs(s) ** 2 + 1e-300))[
-            :, None, None
-        ] * (s.conj()[:, None, None] * turned).real
+        centred = (
+            pull * line
+            - 2
+            * ((s.conj() * first[axis]).real / (np.abs(s) ** 2 + 1e-300))[:, None, None]
+            * (s.conj()[:, None, None] * turned).real
+        )
         pulls.append(np.einsum("ni,nyx->iyx", index, centred))
     parts = np.stack(pulls, axis=1)  # (vector, axis, y, x)
-    parts = np.add.reduceat(np.add.reduceat(parts, np.arange(0, parts.shape[2], 3), 2), np.arange(0, parts.shape[3], 3), 3)
+    parts = np.add.reduceat(
+        np.add.reduceat(parts, np.arange(0, parts.shape[2], 3), 2), np.arange(0, parts.shape[3], 3), 3
+    )
     return float((np.abs(s) ** 2).sum()), slope.ravel(), bend.reshape(4, 4), parts.reshape(4, -1).T

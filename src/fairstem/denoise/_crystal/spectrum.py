@@ -19,7 +19,7 @@ _GRID = 32  # blocks along the longer side on which the slow background is known
 _SLOW = 4.0  # of these blocks: sigma of what counts as slow
 _QUANTILE = 0.3  # of a ring: below the median, so that rings full of reflections keep their background
 _APART = 1.1  # resolution elements between two reflections
-_OVER_STREAK = 6.0  # times its mean power
+_OVER_STREAK = 8.0  # times its mean power
 _MOST = 48
 _FALSE_ALARM = 0.01  # images of pure noise that show any peak
 _LOBES = 3.0  # local maxima of the padded spectrum for each of its independent values
@@ -54,6 +54,12 @@ class Spectrum:
         """Return the mean power of the background at ``(n, 2)`` cycles per px."""
         return np.asarray(np.exp(np.interp(np.hypot(*frequency.T), self.radii, np.log(self.level))))
 
+    def contrast(self, frequency: Floats) -> Floats:
+        """Return power over background at ``(n, 2)`` cycles per px, to the nearest value of the transform."""
+        i, j = (np.rint(frequency * np.array(self.padded)).astype(int)).T
+        i, j = np.where(j < 0, -i, i) % self.padded[0], np.abs(j)
+        return np.asarray(self.power[i, j] / self.background(frequency))
+
 
 @dataclass(frozen=True)
 class Reflections:
@@ -65,13 +71,10 @@ class Reflections:
         ``(n, 2)`` cycles per px, ``fx >= 0``.
     height
         ``(n,)`` power over background.
-    doubtful
-        ``(m, 2)`` places of maxima that lie on a streak or between strong reflections.
     """
 
     place: Floats
     height: Floats
-    doubtful: Floats
 
 
 def windowed(
@@ -185,9 +188,7 @@ def _support(window: NDArray[np.float32]) -> tuple[slice, slice]:
     return out[0], out[1]
 
 
-def _rings(
-    power: NDArray[np.float32], padded: tuple[int, int], element: float
-) -> tuple[Floats, Floats]:
+def _rings(power: NDArray[np.float32], padded: tuple[int, int], element: float) -> tuple[Floats, Floats]:
     """Return radii and the mean power of the background on rings."""
     edges = [0.75 * element]
     while edges[-1] < math.sqrt(0.5):
@@ -228,10 +229,8 @@ def find_reflections(spectrum: Spectrum) -> Reflections:
     height = height[order]
     streak = np.array([_streak(spectrum, i, j) for i, j in at[order]])
     keep: list[int] = []
-    doubtful: list[int] = []
     for n in range(len(place)):
         if height[n] * spectrum.background(place[n : n + 1])[0] < _OVER_STREAK * streak[n]:
-            doubtful.append(n)
             continue
         near = np.array([*place[keep], *(-place[keep])]).reshape(-1, 2) - place[n]
         # strained lattices broaden reflections in proportion to their frequency
@@ -240,7 +239,7 @@ def find_reflections(spectrum: Spectrum) -> Reflections:
             keep.append(n)
         if len(keep) == _MOST:
             break
-    return Reflections(place[keep], height[keep], place[doubtful[:_MOST]])
+    return Reflections(place[keep], height[keep])
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
