@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -56,7 +57,7 @@ class Indexed:
     covariance: Floats
 
 
-def reduced(vectors: Floats) -> Floats:
+def reduced(vectors: NDArray[np.floating[Any]]) -> Floats:
     """Return the two shortest vectors that span the same lattice (Gauss), the shorter first."""
     a, b = np.asarray(vectors, dtype=np.float64)
     for _ in range(64):
@@ -142,7 +143,7 @@ def _sound(g: Floats) -> bool:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _match(g, place):
+def _match(g: Floats, place: Floats) -> tuple[Floats, NDArray[np.bool_], Floats]:
     """Return indices of each reflection, whether it is indexed, and the chance that it would be."""
     det = g[0, 0] * g[1, 1] - g[0, 1] * g[1, 0]
     n = len(place)
@@ -161,7 +162,7 @@ def _match(g, place):
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _score(g, place, strength):
+def _score(g: Floats, place: Floats, strength: Floats) -> float:
     hit, chance = _match(g, place)[1:]
     total = 0.0
     for k in range(len(place)):

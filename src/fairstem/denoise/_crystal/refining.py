@@ -67,8 +67,8 @@ def refine_reciprocal(
     """
     size = float(max(rest.shape))
     start = g.copy()
-    covariance = np.kron(np.eye(2) * (0.15 / size) ** 2 if covariance is None else covariance, np.eye(2))
-    known = covariance
+    start_error = np.eye(2) * (0.15 / size) ** 2 if covariance is None else covariance
+    known = spread = np.asarray(np.kron(start_error, np.eye(2)), dtype=np.float64)
     for _ in range(4):
         index = _harmonics(g, known, size)
         blocks, at, inside = _demodulate(rest, index @ g)
@@ -79,14 +79,14 @@ def refine_reciprocal(
         use = use[np.argsort(-worth[use], kind="stable")][:_MOST]
         if np.linalg.matrix_rank(index[use]) < 2 if len(use) else True:
             use = np.argsort(-total, kind="stable")[: max(4, len(use))]
-        step, covariance = _ascend(blocks[use], index[use], at, inside[:, use], size)
+        step, spread = _ascend(blocks[use], index[use], at, inside[:, use], size)
         g = g + step
-        known = covariance if np.trace(covariance) < np.trace(known) else known
+        known = spread if np.trace(spread) < np.trace(known) else known
         if math.sqrt(float((step**2).max())) * size < 1e-4 and len(index) < 200:
             break
     if float(np.abs(g - start).max()) * size > 1.5:  # ran away: what was found coarsely is surer
         g = start
-    return Refined(g, covariance)
+    return Refined(g, spread)
 
 
 def _harmonics(g: Floats, covariance: Floats, size: float) -> Floats:
@@ -100,7 +100,7 @@ def _harmonics(g: Floats, covariance: Floats, size: float) -> Floats:
     inside = np.abs(index @ g).max(axis=1) < _HIGHEST
     low = np.abs(index).sum(axis=1) <= 1
     index = index[inside & (low | (error < _SURE))]
-    return index[np.argsort((index**2).sum(axis=1), kind="stable")][:80]
+    return np.asarray(index[np.argsort((index**2).sum(axis=1), kind="stable")][:80])
 
 
 def _demodulate(

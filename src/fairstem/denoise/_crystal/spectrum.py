@@ -243,7 +243,15 @@ def find_reflections(spectrum: Spectrum) -> Reflections:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _maxima(power, fy, fx, radii, level, element, threshold):
+def _maxima(
+    power: NDArray[np.float32],
+    fy: Floats,
+    fx: Floats,
+    radii: Floats,
+    level: Floats,
+    element: Floats,
+    threshold: float,
+) -> tuple[NDArray[np.int64], Floats]:
     ny, nx = power.shape
     places, heights = [], []
     high = np.interp(radii, radii, level)
