@@ -15,6 +15,7 @@ from fairstem.denoise._crystal.template import Template
 __all__ = ["cell_sites", "list_sites"]
 
 Floats = NDArray[np.float64]
+_MOST_FITTED = 16  # sites that are fitted together; the curvature of each is enough for more
 _PROMINENT = 5.0  # standard errors that a column must stand above the path to any higher one
 
 
@@ -74,6 +75,8 @@ def _fitted(image: Floats, fractions: Floats, values: Floats, vectors: Floats) -
     width = np.array(
         [_curved_width(image, f, v - base, vectors) for f, v in zip(fractions, values, strict=True)]
     )
+    if n > _MOST_FITTED:
+        return np.column_stack([fractions, width, height, np.full(n, base)])
     shape = [min(m, max(8, round(m / 3))) for m in image.shape]
     spots = np.stack(np.meshgrid(*(np.arange(m) / m for m in shape), indexing="ij"), axis=-1).reshape(-1, 2)
     target = map_coordinates(image, (spots * image.shape).T, order=3, mode="grid-wrap")
@@ -89,7 +92,7 @@ def _fitted(image: Floats, fractions: Floats, values: Floats, vectors: Floats) -
         return out
 
     first = np.concatenate([np.column_stack([fractions, np.log(width), height]).ravel(), [base]])
-    fit = least_squares(lambda p: model(p) - target, first, method="lm", max_nfev=30 * len(first))
+    fit = least_squares(lambda p: model(p) - target, first, method="lm", max_nfev=10 * len(first))
     found = fit.x[:-1].reshape(n, 4)
     moved = found[:, :2] - fractions
     far = np.hypot(*(moved @ vectors).T) > 0.7 * width

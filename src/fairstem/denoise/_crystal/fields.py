@@ -64,7 +64,7 @@ def smooth_displacement(data: Floats, field: Floats, vectors: Floats, *, rows: b
     """Smooth a displacement (dy, dx) from its score and information ``(by, bx, 5)``."""
     size = (data.shape[0], data.shape[1])
     flat, present = data.reshape(-1, 5), field.reshape(-1, 2)
-    inverse = np.linalg.inv(vectors)
+    inverse: Floats = np.asarray(np.linalg.inv(vectors), dtype=np.float64)
     wrapped = _jumps(field, inverse)
     families = (_WIDE + _ROUND, _ROWS) if rows else (_WIDE + _ROUND,)
     choice = _Choice(size)
@@ -145,11 +145,11 @@ class _Choice:
     def result(self, data: Floats) -> Smoothed:
         """Mix the candidates by ``exp(-score / 2)``.
 
-        The score is the loss in a neighbourhood, and half of that of the whole image: what is seen
+        The score is the loss in a neighbourhood, and that of the whole image up to a limit: what is seen
         everywhere counts anywhere, but a small place may differ.
         """
         totals = np.array(self.totals)
-        whole = np.minimum(0.5 * (totals - totals.min()), 2 * _PENALTY)
+        whole = np.minimum(totals - totals.min(), 2 * _PENALTY)
         scores = np.stack(self.losses) + whole[:, None]
         # many candidates that say the same must not outvote none
         scores[1:] += 2 * math.log(max(len(scores) - 1, 1))

@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 _ROUNDS = 5
 _GAIN = 2.0  # in log-likelihood: less is not worth a round
 _LOWEST_GAIN = 0.02
+_EMPTY = 0.15  # of the mean: the smallest variance that a pixel is weighted by
 _FLOOR = 0.02  # of the mean: expected counts are positive
 
 
@@ -114,9 +115,9 @@ def fit_crystal(
     """
     data = _checked(k, lattice, weight, excluded)
     state = _started(data, start)
-    state = _with_template(data, _with_template(data, state))
-    state, best = _rounds(data, state, _ROUNDS if start is None else 2)
-    return _crystal(data, lattice, state, best)
+    state, sums = _rounds(data, state, _ROUNDS if start is None else 2)
+    state, sums = _simplest(data, state, sums)
+    return _crystal(data, lattice, state, sums[0])
 
 
 def _checked(
@@ -125,7 +126,7 @@ def _checked(
     k = np.ascontiguousarray(k, dtype=np.float64)
     if k.ndim != 2 or k.size == 0 or not np.isfinite(k).all():
         raise DataError(f"counts have shape {k.shape}", needed="a finite 2-D array (y, x)")
-    used = np.ones(k.shape) if weight is None else np.array(weight, dtype=np.float64)
+    used: Floats = np.ones(k.shape) if weight is None else np.array(weight, dtype=np.float64)
     if excluded is not None:
         left_out = np.asarray(excluded, dtype=np.float64)
         if left_out.shape != k.shape:
@@ -145,23 +146,42 @@ def _checked(
 
 
 def _started(data: _Data, start: Crystal | None) -> _State:
-    """Fields before the first round: those of an earlier fit, or a grown displacement, or none."""
-    by, bx = data.size
-    ny, nx = data.k.shape
-    intensity = np.zeros((by, bx, 2))
-    intensity[..., 0] = 1.0
-    displacement = np.zeros((by, bx, 2))
+    """State before the first round, from an earlier fit, or a grown displacement where it explains more."""
+    plain, (by, bx) = _undeformed(data), data.size
     if start is not None:
-        y = np.clip(np.rint((np.arange(by) + 0.5) * ny / by - 0.5), 0, ny - 1).astype(int)
-        x = np.clip(np.rint((np.arange(bx) + 0.5) * nx / bx - 0.5), 0, nx - 1).astype(int)
-        at = np.ix_(y, x)
-        displacement = np.stack([start.displacement[0][at], start.displacement[1][at]], axis=-1)
-        intensity = np.stack([start.gain[at], start.background[at]], axis=-1)
-    else:
-        grown = grow_displacement(data.k, data.weight, data.size, data.vectors)
-        displacement = displacement if grown is None else grown
-    none = np.empty(0)
-    return _on_pixels(data, _State(displacement, intensity, still(ny), none, none))
+        return _templated(data, _continued(data, plain, start))
+    state = _templated(data, plain)
+    grown = grow_displacement(data.k, data.weight, data.size, data.vectors)
+    if grown is None:
+        return state
+    other = _templated(data, replace(plain, displacement=grown))
+    # the grown field is smooth over one box: that many parameters it could have fitted to noise
+    spent = 2 * by * bx / (4 * math.pi) + _GAIN
+    return other if _sums(data, other)[4] - _sums(data, state)[4] > spent else state
+
+
+def _undeformed(data: _Data) -> _State:
+    intensity, none = np.zeros((*data.size, 2)), np.empty(0)
+    intensity[..., 0] = 1.0
+    return _State(np.zeros((*data.size, 2)), intensity, still(data.k.shape[0]), none, none)
+
+
+def _templated(data: _Data, state: _State) -> _State:
+    # once with uniform weights, once with those of the cell's image
+    return _with_template(data, _with_template(data, _on_pixels(data, state)))
+
+
+def _continued(data: _Data, state: _State, start: Crystal) -> _State:
+    """Fields of an earlier fit, at the centres of the boxes."""
+    if start.gain.shape != data.k.shape:
+        raise DataError(f"start has shape {start.gain.shape}", needed=f"that of the counts, {data.k.shape}")
+    (ny, nx), (by, bx) = data.k.shape, data.size
+    y = np.clip(np.rint((np.arange(by) + 0.5) * ny / by - 0.5), 0, ny - 1).astype(int)
+    x = np.clip(np.rint((np.arange(bx) + 0.5) * nx / bx - 0.5), 0, nx - 1).astype(int)
+    at = np.ix_(y, x)
+    displacement = np.stack([start.displacement[0][at], start.displacement[1][at]], axis=-1)
+    intensity = np.stack([start.gain[at], start.background[at]], axis=-1)
+    return replace(state, displacement=displacement, intensity=intensity)
 
 
 def _on_pixels(data: _Data, state: _State) -> _State:
@@ -193,7 +213,8 @@ def _with_template(data: _Data, state: _State) -> _State:
         mean = np.maximum(background + data.floor / _FLOOR, data.floor)
     else:
         cell = kernels.unfold(state.template.table, state.u, data.inverse)
-        mean = np.maximum(gain * cell + background, data.floor)
+        # pixels that happen to look empty must not rule the fit
+        mean = np.maximum(gain * cell + background, data.floor * (_EMPTY / _FLOOR))
     share = data.weight * gain / mean
     sums = kernels.fold(share * gain, share * (data.k - background), state.u, data.inverse, *shape)
     return replace(state, template=fit_template(sums, data.vectors, state.template))
@@ -214,7 +235,7 @@ def _template(state: _State) -> Template:
     return state.template
 
 
-def _rounds(data: _Data, state: _State, rounds: int) -> tuple[_State, Floats]:
+def _rounds(data: _Data, state: _State, rounds: int) -> tuple[_State, _Sums]:
     """Improve fields and template in turn until the likelihood gains nothing."""
     sums = _sums(data, state)
     order = _order(data, state, sums)
@@ -235,7 +256,23 @@ def _rounds(data: _Data, state: _State, rounds: int) -> tuple[_State, Floats]:
         sums = measured
         if gained < _GAIN and number > 0:
             break
-    return state, sums[0]
+    return state, sums
+
+
+def _simplest(data: _Data, state: _State, sums: _Sums) -> tuple[_State, _Sums]:
+    """The undeformed crystal where all fields together gain less than their parameters would by chance."""
+    if np.ptp(state.u) == 0 and np.ptp(state.levels[0]) == 0 and np.ptp(state.levels[1]) == 0:
+        return state, sums
+    plain = _templated(data, _undeformed(data))
+    known = _sums(data, plain)
+    if sums[4] - known[4] > _freedom(state) - _freedom(plain) + _GAIN:
+        return state, sums
+    return plain, known
+
+
+def _freedom(state: _State) -> float:
+    fields = sum(f.freedom for f in (state.moved, state.levelled) if f is not None)
+    return float(_template(state).freedom + fields + state.scan.freedom)
 
 
 def _order(data: _Data, state: _State, sums: _Sums) -> tuple[_Step, ...]:
@@ -299,18 +336,19 @@ def _anchored(levels: Smoothed, boxes: Floats, shape: tuple[int, ...]) -> Floats
     background = float(flat[:, 4] @ field[:, 1] / flat[:, 4].sum())
     out[..., 0] = np.maximum(field[:, 0] / gain, _LOWEST_GAIN).reshape(shape[:2])
     out[..., 1] = (field[:, 1] - background).reshape(shape[:2])
+    # where there is no crystal, nothing says how levels go on
+    known = boxes[..., 4] > 0.05 * boxes[..., 4].max()
+    for c in (0, 1):
+        out[..., c] = np.clip(out[..., c], out[known, c].min(), out[known, c].max())
     return out
 
 
 def _crystal(data: _Data, lattice: FoundLattice, state: _State, model: Floats) -> Crystal:
     gain, background = state.levels
-    template = _template(state)
     mean = np.maximum(gain * model[0] + background, data.floor)
     leverage = _leverage(data, state, model, mean)
-    freedom = template.freedom + sum(f.freedom for f in (state.moved, state.levelled) if f is not None)
-    freedom += state.scan.freedom
-    sites = list_sites(template, data.vectors, state.u, (gain, background))
-    return Crystal(Estimate(mean, leverage), lattice, sites, state.u, gain, background, float(freedom))
+    sites = list_sites(_template(state), data.vectors, state.u, (gain, background))
+    return Crystal(Estimate(mean, leverage), lattice, sites, state.u, gain, background, _freedom(state))
 
 
 def _leverage(data: _Data, state: _State, model: Floats, mean: Floats) -> Floats:

@@ -21,6 +21,7 @@ _BAND = 0.35  # cycles/px
 _CANDIDATES, _STRONGEST = 24, 12
 _COHERENT = 0.9  # above this share of coherent power the whole image fits one undeformed cell
 _GRID = 32  # steps a cell of the search
+_FEWEST_BOXES = 5  # about three cells: fewer can't drift apart from each other by half a cell
 _STEP = 0.3  # of a cell: the most that neighbours may differ
 
 
@@ -32,7 +33,7 @@ def grow_displacement(k: Floats, weight: Floats, size: tuple[int, int], vectors:
     Cost: ``O(24 pixels + 12·32² boxes)``.
     """
     orders = _lowest_orders(vectors)
-    if len(orders) < 2 or min(size) < 3:
+    if len(orders) < 2 or min(size) < _FEWEST_BOXES:
         return None
     g = orders @ np.linalg.inv(vectors).T
     waves, noise, support = _demodulated(k, weight, size, g)

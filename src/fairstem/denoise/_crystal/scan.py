@@ -66,7 +66,7 @@ def still(ny: int) -> Scan:
 
 
 def _waves(n: int, frequencies: Floats) -> Complex:
-    return np.exp(2j * math.pi * np.outer(np.arange(n), frequencies))
+    return np.asarray(np.exp(2j * math.pi * np.outer(np.arange(n), frequencies)))
 
 
 def fit_rows(rows: Floats, present: Scan) -> Scan | None:

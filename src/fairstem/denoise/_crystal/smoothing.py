@@ -13,6 +13,7 @@ __all__ = ["smooth"]
 Floats = NDArray[np.float64]
 _REACH = 3.0  # widths at which a kernel ends
 _RIDGE = 1e-6  # of the information: what keeps a box without neighbours solvable
+_BEYOND = 0.5  # squared distance from a box to its data, in widths, from where on it is beyond them
 _SLOPE = 1e-3  # of the information: slopes that nothing determines are zero
 
 
@@ -188,8 +189,11 @@ def _solved(data: Floats, moments: Floats, right: Floats, plane: bool) -> tuple[
             unit[0] -= own * data[m, 0]
             unit[1] -= own * data[m, 1]
             inside = held[0, 0] + held[1, 1]
+            # beyond the data a plane is levelled the more, the farther the data are
+            away = (held[2, 0] + held[3, 1]) ** 2 + (held[4, 0] + held[5, 1]) ** 2
+            far = max(0.0, away / max(inside * inside, 1e-300) - _BEYOND) if plane else 0.0
             for a in range(terms):
-                held[a, a] += _RIDGE * (mean + inside) + (0.0 if a < 2 else _SLOPE * inside)
+                held[a, a] += _RIDGE * (mean + inside) + (0.0 if a < 2 else (_SLOPE + far) * inside)
             _cholesky(held, factor, terms)
             _backward(factor, unit, terms)
             d0, d1 = unit[0], unit[1]
