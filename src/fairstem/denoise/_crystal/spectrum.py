@@ -217,8 +217,8 @@ def find_reflections(spectrum: Spectrum) -> Reflections:
     """Return the local maxima of the power that noise would hardly reach."""
     at, height = _maxima(
         spectrum.power,
-        np.fft.fftfreq(spectrum.padded[0]),
-        np.fft.rfftfreq(spectrum.padded[1]),
+        np.fft.fftfreq(spectrum.padded[0]).astype(np.float64),
+        np.fft.rfftfreq(spectrum.padded[1]).astype(np.float64),
         spectrum.radii,
         np.log(spectrum.level),
         spectrum.element,

@@ -24,7 +24,7 @@ _NODES = 24
 _FEWEST = 6  # places to compare with
 _MEAN, _SD = 0.596, 0.42  # of log(1 + power) of noise
 _SURE = 5.0  # of these standard deviations
-_ABOVE_HALF, _ABOVE_THIRD = 1.15, 1.3  # times the highest place that is compared with
+_ABOVE_HALF, _ABOVE_THIRD = 1.15, 1.7  # times the highest place that is compared with
 
 
 def finer_lattice(g: Floats, spectrum: Spectrum, cut: float) -> Floats | None:
