@@ -242,6 +242,8 @@ def _rounds(data: _Data, state: _State, rounds: int) -> tuple[_State, _Sums]:
     for number in range(rounds):
         before, measured, changed = state, sums, False
         for step in order:
+            if step is _row and number == 0 and changed:
+                continue  # rows would take what the smooth field has not yet followed
             moved = step(data, state, measured)
             if moved is not None:
                 # a new mean of the field is the cell's own: what follows must not see it
@@ -313,7 +315,8 @@ def _wave(data: _Data, state: _State, sums: _Sums) -> _State | None:
 
 def _row(data: _Data, state: _State, sums: _Sums) -> _State | None:
     """The shifts of rows that the data ask for; None where they stay."""
-    scan = fit_rows(sums[2], state.scan)
+    cell = math.sqrt(abs(float(np.linalg.det(data.vectors))))
+    scan = fit_rows(sums[2], state.scan, cell)
     return None if scan is None else _on_pixels(data, replace(state, scan=scan))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 __all__ = ["Scan", "fit_rows", "fit_waves", "still"]
 
@@ -69,17 +70,18 @@ def _waves(n: int, frequencies: Floats) -> Complex:
     return np.asarray(np.exp(2j * math.pi * np.outer(np.arange(n), frequencies)))
 
 
-def fit_rows(rows: Floats, present: Scan) -> Scan | None:
+def fit_rows(rows: Floats, present: Scan, cell: float) -> Scan | None:
     """Fit the shift of each row, shrunk by how much rows shift at all; None where it stays.
 
-    Prior: shifts of rows are independent, of one variance.
+    Prior: shifts of rows are independent, of one variance; what neighbours over a `cell` (px) share
+    belongs to the smooth field.
     """
     new, variance, freedom = np.zeros_like(present.rows), np.zeros_like(present.rows), 0.0
     for axis in (0, 1):
         information = rows[:, 2 + 2 * axis]
         h = rows[:, axis] + information * present.rows[:, axis]
-        # the mean is the cell's, not the scan's
-        h = h - information * (h.sum() / max(information.sum(), 1e-300))
+        shared = gaussian_filter1d(h, cell) / np.maximum(gaussian_filter1d(information, cell), 1e-300)
+        h = h - information * shared
         spread = _jitter(h, information)
         if spread > 0:
             variance[:, axis] = 1 / (information + 1 / spread)
