@@ -41,6 +41,7 @@ COLUMNS = {
     "bar_median_px": "error bar on counts, px",
     "kept": "shift kept",
     "kept_sd": "±",
+    "kept_raw": "on the counts",
     "height": "half column",
     "height_sd": "±",
     "failed": "checks that fail",

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import fairstem as fs
+from fairstem import denoise
+from fairstem.errors import DataError
 
 COUNT, SHIFT_PM, SHIFT_PX = 8, 20.0, 1.0  # planted columns; px where there is no calibration
 
@@ -22,18 +24,19 @@ def keep(counts, columns, pixel_size_nm):
     try:
         kept = fs.metrics.retention(
             np.maximum(counts, 0),
-            lambda planted: fs.denoise.nonlocal_means(np.maximum(planted, 0)),
+            lambda planted: denoise.nonlocal_means(np.maximum(planted, 0)),
             columns=columns,
             pixel_size_nm=pixel_size_nm or 1.0,
             shift_pm=shift,
             count=COUNT,
             noise=fs.signals.NoiseModel(readout=1e-6),  # fractions of counts
         )
-    except fs.errors.DataError as error:
+    except DataError as error:
         return {"why_not": str(error)}
     return {
         "kept": kept.displacement,
         "kept_sd": kept.displacement_sd,
+        "kept_raw": kept.raw_displacement,
         "height": kept.height,
         "height_sd": kept.height_sd,
     }
@@ -44,9 +47,9 @@ def main(name, counts_file, denoised_file, wanted):
     warnings.simplefilter("ignore")
     image = fs.load(fs.data.fetch(name))
     image = image[0] if isinstance(image, list) else image
-    fs.denoise.separate(image)  # compiles, or loads compiled code
+    denoise.separate(image, noise="poisson-gauss")  # compiles, or loads compiled code
     began = time.process_time()
-    found = fs.denoise.separate(image)
+    found = denoise.separate(image, noise="poisson-gauss")
     out = {"cpu_s": time.process_time() - began, "lattices": len(found.lattices)}
     counts = found.noise.kernel_counts(np.asarray(image.data, float))[0]
     mean = found.noise.kernel_counts(np.asarray(found.image.data, float))[0]

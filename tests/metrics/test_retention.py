@@ -36,6 +36,7 @@ def test_doing_nothing_keeps_all():
     assert kept.height == pytest.approx(0.5, abs=0.02)
     assert kept.displacement == kept.raw_displacement
     assert kept.height == kept.raw_height
+    assert kept.relative_displacement == 1
     assert kept.exact
 
 

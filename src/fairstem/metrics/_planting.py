@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from fairstem.metrics._columnfit import ColumnFits, gaussian
@@ -75,7 +76,8 @@ def plant(
     The expectation m changes by D = h (f G(r - s) - G(r)). Where D < 0 the counts are thinned to the share
     1 + D/m, where D > 0 as many counts are added. For Poisson counts this is again a Poisson image, with
     expectation m + D. With readout noise, thinned values get the noise that keeps their variance.
-    `neighbours` are all columns, for m where `mean` is not given.
+    `neighbours` are all columns, for m where `mean` is not given: the fitted columns, and what the counts
+    show beyond them.
     """
     out = counts.electrons.copy()
     exact = counts.exact
@@ -91,10 +93,19 @@ def plant(
         if mean is None:
             level = before + _surroundings(y, x, at, neighbours, width)
             level += max(float(fits.background[change.column]), 0.0)
+            level = np.maximum(_corrected(level, out[part], width), before)
         else:
             level = mean[part]
         out[part] = _changed(out[part], level, after - before, counts.readout, exact, rng)
     return out
+
+
+def _corrected(level: Floats, values: Floats, width: float) -> Floats:
+    """Add to a modelled expectation what the counts show beyond it, as far as that stands out of their noise."""
+    excess = ndimage.gaussian_filter(values - level, width / 2, mode="nearest")
+    noise = np.maximum(level, 1e-3) / (np.pi * width**2)  # variance of a count smoothed so
+    trust = np.maximum(0.0, 1 - noise / np.maximum(excess**2, 1e-300))
+    return np.asarray(level + trust * excess)
 
 
 def _surroundings(y: Floats, x: Floats, at: Floats, neighbours: ColumnFits, width: float) -> Floats:
