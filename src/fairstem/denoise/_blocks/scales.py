@@ -9,12 +9,13 @@ from scipy.interpolate import make_interp_spline
 
 from fairstem.denoise._contracts import Estimate
 
-__all__ = ["bin_counts", "blend", "refine_grid", "smooth"]
+__all__ = ["bin_counts", "blend", "keep_counts", "refine_grid", "smooth"]
 
 Floats = NDArray[np.float64]
 
 _WIDTHS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6)  # Gaussian sigmas that are tried, px
 _WINDOW = 8.0  # Gaussian sigma, px, of the window in which risks are compared
+_KEPT = 16.0  # Gaussian sigma, px, of the window in which the number of counts is kept
 _GRID = 4  # weights of a blend are slow: computed on every 4th pixel
 
 
@@ -73,9 +74,26 @@ def blend(first: Estimate, second: Estimate, counts: Floats) -> Estimate:
         ndimage.gaussian_filter(_coarse(part), _WINDOW / _GRID, mode="nearest") for part in (slope, step**2)
     ]
     weight = np.clip(-local[0] / np.maximum(local[1], 1e-12 * (1.0 + local[1].max())), 0.0, 1.0)
-    fine = ndimage.zoom(weight, _GRID, order=1, mode="nearest", grid_mode=True)
-    fine = fine[: counts.shape[0], : counts.shape[1]]
+    fine = _fine(weight, counts.shape)
     return Estimate(first.mean + fine * step, first.leverage + fine * rise)
+
+
+def keep_counts(estimate: Estimate, counts: Floats) -> Estimate:
+    """Give the estimate the number of electrons that was counted, in windows of 16 px (sigma).
+
+    Gains that were chosen from the counts themselves lose some of them at low dose, 3 % at 0.3 per pixel.
+    """
+    kept, lost = (
+        ndimage.gaussian_filter(_coarse(part), _KEPT / _GRID, mode="nearest")
+        for part in (counts, estimate.mean)
+    )
+    ratio = _fine(np.maximum(kept, 0.0) / np.maximum(lost, 1e-12), counts.shape)
+    return Estimate(estimate.mean * ratio, estimate.leverage + 1 / (4 * np.pi * _KEPT**2))
+
+
+def _fine(field: Floats, shape: tuple[int, ...]) -> Floats:
+    fine: Floats = ndimage.zoom(field, _GRID, order=1, mode="nearest", grid_mode=True)
+    return fine[: shape[0], : shape[1]]
 
 
 def _coarse(field: Floats) -> Floats:
