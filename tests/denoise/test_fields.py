@@ -153,5 +153,5 @@ def test_smoothness_is_chosen_by_prediction():
         assert smoothed.constant is not bool(signal.any())
         flat, inverse = data.reshape(-1, 5), np.linalg.inv(VECTORS)
         for width in (8.0, 4.0, 2.0, 1.0, 0.6, 0.4):
-            one, _, _ = smooth(flat, size, (width, width), True, none.reshape(-1, 2), VECTORS, inverse, False)
+            one, _, _ = smooth(flat, size, (width, width), 1, none.reshape(-1, 2), VECTORS, inverse, False)
             assert (error**2).mean() < ((one.reshape(*size, 2) - signal) ** 2).mean()

@@ -15,13 +15,17 @@ from fairstem.denoise._crystal.smoothing import smooth
 __all__ = ["Smoothed", "box_grid", "smooth_displacement", "smooth_intensity"]
 
 Floats = NDArray[np.float64]
-Candidate = tuple[float, float, bool]
+Candidate = tuple[float, float, int]
 Fit = Callable[[Candidate], tuple[Floats, Floats, Floats]]
 
 _INF = math.inf
-_WIDE: tuple[Candidate, ...] = ((_INF, _INF, False), (_INF, _INF, True))
-_ROUND: tuple[Candidate, ...] = tuple((w, w, True) for w in (8.0, 4.5, 2.6, 1.6, 1.0, 0.6))
-_ROWS: tuple[Candidate, ...] = tuple((w, _INF, True) for w in (3.0, 1.5, 0.75))
+# widths along y and x in boxes, and the order of the local polynomial, from smooth to rough
+_WIDE: tuple[Candidate, ...] = ((_INF, _INF, 0), (_INF, _INF, 1), (_INF, _INF, 2))
+_ROUND: tuple[Candidate, ...] = (
+    *((w, w, 2) for w in (8.0, 5.0, 3.5, 2.4, 1.6, 1.1)),
+    *((w, w, 1) for w in (1.0, 0.6)),
+)
+_ROWS: tuple[Candidate, ...] = ((5.0, _INF, 2), (2.5, _INF, 2), (1.5, _INF, 1), (0.75, _INF, 1))
 _NEIGHBOURS = 2.0  # boxes: over what distance the choice of a width is made
 _PENALTY = 8.0  # what any field must gain over none, in twice the log-likelihood
 _CELLS_A_BOX = 0.6
