@@ -29,7 +29,7 @@ _ROWS: tuple[Candidate, ...] = ((5.0, _INF, 2), (2.5, _INF, 2), (1.5, _INF, 1), 
 _NEIGHBOURS = 2.0  # boxes: over what distance the choice of a width is made
 _PENALTY = 8.0  # what any field must gain over none, in twice the log-likelihood
 _CELLS_A_BOX = 0.6
-_SMALLEST_BOX, _MOST_BOXES = 8.0, 40
+_SMALLEST_BOX, _MOST_BOXES = 8.0, 32
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def fit_crystal(
 
     Notes
     -----
-    Cost: about 200 operations a pixel and round, 2 to 6 rounds; 0.2 to 0.6 s for 512².
+    Cost: about 200 operations a pixel and round, 2 to 6 rounds; 0.2 to 1 s for 512².
 
     Examples
     --------
@@ -142,7 +142,8 @@ def _checked(
             todo="check weight, excluded and the noise model",
         )  # fmt: skip
     size = box_grid(k.shape, vectors)
-    return _Data(k, used, vectors, np.linalg.inv(vectors), size, _FLOOR * mean)
+    inverse = np.asarray(np.linalg.inv(vectors), dtype=np.float64)
+    return _Data(k, used, vectors, inverse, size, _FLOOR * mean)
 
 
 def _started(data: _Data, start: Crystal | None) -> _State:

@@ -197,7 +197,8 @@ def _solve(
         grid = np.zeros(shape, dtype=np.complex128)
         grid[orders[:, 0], orders[:, 1]] = c.ravel()
         # a product in the cell is the sum over orders
-        return _take(scipy.fft.fft2(scipy.fft.ifft2(grid) * density), orders) * cells + ridge * c.ravel()
+        product = _take(scipy.fft.fft2(scipy.fft.ifft2(grid) * density), orders) * cells
+        return np.asarray(product + ridge * c.ravel())
 
     operator = LinearOperator((len(orders), len(orders)), matvec=apply, dtype=np.complex128)
     solution, _ = cg(operator, right, rtol=1e-6, maxiter=100)
