@@ -1,4 +1,5 @@
-"""Denoising: variance stabilisation, non-local means, tensor SVD, Poisson PCA.
+"""Denoising: non-local means that keep the defects, variance stabilisation, tensor SVD."""
 
-Nothing is built here yet; the public names will come as `docs/architecture.md` describes.
-"""
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

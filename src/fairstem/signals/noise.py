@@ -76,6 +76,10 @@ class NoiseModel:
         dark = (scale * self.readout) ** 2
         return (raw - self.offset) * scale + dark, dark, 1.0 / scale
 
+    def raw_values(self, counts: FloatArray, dark: float, unit: float) -> FloatArray:
+        """Return what raw values have these kernel counts: the inverse of `kernel_counts`."""
+        return self.offset + (counts - dark) * (self.gain if self.poisson else unit)
+
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
         out = asdict(self)
