@@ -62,7 +62,8 @@ class View:
 @dataclass(frozen=True)
 class Scene:
     """What is in view: columns, the background in units of its level (None: flat), and the displacement
-    ``(2, y, x)`` px at which it is sampled (None: undistorted)."""
+    ``(2, y, x)`` px at which it is sampled (None: undistorted).
+    """
 
     columns: pd.DataFrame
     background: Callable[[Floats, Floats], Floats] | None = None
