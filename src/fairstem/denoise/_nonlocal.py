@@ -165,5 +165,5 @@ def _result_type(opened: Opened) -> np.dtype[Any]:
 def _plain(array: Any) -> NDArray[Any]:
     """Return the values as numpy; masked ones become NaN."""
     if isinstance(array, np.ma.MaskedArray) and np.ma.getmaskarray(array).any():
-        return np.asarray(array.astype(np.float64).filled(np.nan))
+        return np.where(np.ma.getmaskarray(array), np.nan, np.ma.getdata(array).astype(np.float64))
     return np.asarray(array)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -24,7 +26,7 @@ def window_mean(values: Floats, sigma: float) -> Floats:
     return to_pixels(coarse, values.shape, block)
 
 
-def block_mean(values: NDArray[np.inexact], block: int) -> NDArray[np.inexact]:
+def block_mean(values: NDArray[Any], block: int) -> NDArray[Any]:
     """Return the means over blocks of `block` px a side; the last ones may be smaller."""
     edges = [np.arange(0, n, block) for n in values.shape]
     sums = np.add.reduceat(np.add.reduceat(values, edges[0], axis=0), edges[1], axis=1)

@@ -65,7 +65,7 @@ def presence(k: Floats, lattice: FoundLattice, free: Floats) -> tuple[Floats, Fl
 def _nodes(lattice: FoundLattice) -> Floats:
     """Return the reflections (n, 2) of low order in cycles per px, one of each pair g, -g."""
     reciprocal = np.linalg.inv(lattice.vectors).T
-    order = np.arange(-_MOST_ORDERS, _MOST_ORDERS + 1)
+    order = range(-_MOST_ORDERS, _MOST_ORDERS + 1)
     index = np.array([(h, j) for h in order for j in order if (h, j) > (0, 0)])
     g = index @ reciprocal
     fine = np.hypot(*g.T)
@@ -79,7 +79,8 @@ def _demodulated(rest: NDArray[np.float32], g: Floats, block: int) -> NDArray[np
         np.exp(-2j * np.pi * f * np.arange(n)).astype(np.complex64)
         for f, n in zip(g, rest.shape, strict=True)
     ]
-    return block_mean(rest * waves[1][None] * waves[0][:, None], block)
+    wave = rest * waves[1][None] * waves[0][:, None]
+    return np.asarray(block_mean(wave, block), dtype=np.complex128)
 
 
 def _smooth(values: Floats, width: float) -> Floats:
