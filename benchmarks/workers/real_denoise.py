@@ -16,10 +16,16 @@ from fairstem import denoise
 from fairstem.errors import DataError
 
 COUNT, SHIFT_PM, SHIFT_PX = 8, 20.0, 1.0  # planted columns; px where there is no calibration
+MOST = 512  # px a side: columns are planted in the middle of a larger image
 
 
 def keep(counts, columns, pixel_size_nm):
     """Return what `metrics.retention` says of the default on this image, or why it can't."""
+    corner = np.maximum((np.array(counts.shape) - MOST) // 2, 0)
+    counts = counts[corner[0] : corner[0] + MOST, corner[1] : corner[1] + MOST]
+    where = columns[["y", "x"]].to_numpy() - corner
+    columns = columns.assign(y=where[:, 0], x=where[:, 1])
+    columns = columns[((where > 0) & (where < np.array(counts.shape) - 1)).all(axis=1)]
     shift = SHIFT_PM if pixel_size_nm else SHIFT_PX * 1000
     try:
         kept = fs.metrics.retention(
