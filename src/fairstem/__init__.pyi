@@ -7,6 +7,7 @@ Topics that exist now are packages of their own; their names are on the page of 
 from . import atoms as atoms
 from . import compute as compute
 from . import data as data
+from . import denoise as denoise
 from . import errors as errors
 from . import metrics as metrics
 from . import plot as plot
@@ -24,6 +25,7 @@ __all__ = [
     "atoms",
     "compute",
     "data",
+    "denoise",
     "errors",
     "load",
     "metrics",
