@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import chdtrc
 
 from fairstem.denoise._blocks.local import local_estimate
 from fairstem.denoise._contracts import Crystal, Deviations, Estimate, FoundLattice
@@ -32,6 +33,8 @@ _PRESENT = 0.5  # share of the crystal's contrast from which a place belongs to 
 _COHERENT = 0.35  # share of the local contrast that a lattice's reflections carry, where it is
 _SAME = 0.01  # of the area: less is not worth another fit
 _STRUCTURE = 4.5  # sd of white noise: what is left there is structure
+_TERMS = 6  # of a site's statistic
+_OUTLIER = 0.02  # tail probability: the column is kept out of the template
 _FOOTPRINT = 2.5  # widths round a column that deviates: kept out of the template
 
 
@@ -156,7 +159,8 @@ def _one_crystal(
         crystal = fit_crystal(k, lattice, region, start=crystal)
     tested = _sites_in(crystal, region)
     found = find_deviations(k, crystal.estimate.mean, crystal.sites[tested], strength=strength, weight=region)
-    kept_out = _footprint(crystal.sites[tested][found.active], k.shape)
+    # whatever is put back: what is likely to be the crystal's own is needed to know the crystal
+    kept_out = _footprint(crystal.sites[tested][chdtrc(_TERMS, found.statistic) < _OUTLIER], k.shape)
     if kept_out.any():
         crystal = fit_crystal(k, lattice, region, excluded=kept_out, start=crystal)
         region = _region(k, crystal, free * reach, mask, kept_out)
