@@ -34,6 +34,7 @@ _COHERENT = 0.35  # share of the local contrast that a lattice's reflections car
 _SAME = 0.01  # of the area: less is not worth another fit
 _STRUCTURE = 4.5  # sd of white noise: what is left there is structure
 _TERMS = 6  # of a site's statistic
+_SCATTERED = 20.0  # of the median statistic; 5.3 where nothing deviates
 _OUTLIER = 0.02  # tail probability: the column is kept out of the template
 _FOOTPRINT = 2.5  # widths round a column that deviates: kept out of the template
 
@@ -161,7 +162,8 @@ def _one_crystal(
     found = find_deviations(k, crystal.estimate.mean, crystal.sites[tested], strength=strength, weight=region)
     # whatever is put back: what is likely to be the crystal's own is needed to know the crystal
     kept_out = _footprint(crystal.sites[tested][chdtrc(_TERMS, found.statistic) < _OUTLIER], k.shape)
-    if kept_out.any():
+    # where most columns deviate, by scan noise for one, leaving them out leaves no crystal
+    if kept_out.any() and np.nanmedian(found.statistic) < _SCATTERED:
         crystal = fit_crystal(k, lattice, region, excluded=kept_out, start=crystal)
         region = _region(k, crystal, free * reach, mask, kept_out)
         tested = _sites_in(crystal, region)
