@@ -8,6 +8,7 @@ import typer
 
 from fairstem.cli.align import align
 from fairstem.cli.atoms import atoms
+from fairstem.cli.denoise import denoise
 from fairstem.cli.info import info
 from fairstem.cli.outcome import guarded
 from fairstem.cli.simulate import simulate
@@ -47,5 +48,5 @@ def _shared(
     pass
 
 
-for verb in (info, align, atoms, simulate, tour):
+for verb in (info, align, denoise, atoms, simulate, tour):
     app.command(verb.__name__, epilog=EPILOG)(guarded(verb))

@@ -3,6 +3,10 @@ from . import report as report
 from . import style as style
 from ._bonds import bonds as bonds
 from ._columns import columns as columns
+from ._denoising import crystal_share as crystal_share
+from ._denoising import deviations as deviations
+from ._denoising import kept as kept
+from ._denoising import structure_left as structure_left
 from ._displacement import displacement as displacement
 from ._distributions import error_bars as error_bars
 from ._distributions import histogram as histogram
@@ -28,12 +32,15 @@ __all__ = [
     "chi2_map",
     "columns",
     "contrast_part",
+    "crystal_share",
+    "deviations",
     "displacement",
     "error_bars",
     "figure",
     "floor",
     "histogram",
     "image",
+    "kept",
     "lattice",
     "numbers",
     "report",
@@ -41,6 +48,7 @@ __all__ = [
     "samples",
     "scale_bar",
     "spectrum",
+    "structure_left",
     "style",
     "to_png",
     "traces",

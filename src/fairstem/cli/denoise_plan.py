@@ -1,0 +1,98 @@
+"""What ``fairstem denoise --dry-run`` says: shapes, units, plan and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["LIBRARY_BYTES", "PEAK_BYTES_PER_PIXEL", "plan_denoising", "say_plan"]
+
+# some 40 float64 images while one is taken apart, on top of the libraries
+PEAK_BYTES_PER_PIXEL = 320
+LIBRARY_BYTES = 330_000_000
+
+
+def plan_denoising(file: Path, source: Mapping[str, Any], method: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what would be denoised, how, and how much memory that takes.
+
+    Parameters
+    ----------
+    file, source
+        As for `fairstem.cli.denoise_measure.load_frames`.
+    method
+        Arguments of `fairstem.denoise.nonlocal_means`.
+
+    Returns
+    -------
+    dict
+        JSON-ready.
+
+    Raises
+    ------
+    DataError
+        If the file holds no image.
+    """
+    from fairstem.cli.denoise_measure import load_frames
+    from fairstem.compute import plan
+    from fairstem.compute.memory import available_bytes
+    from fairstem.signals import describe, open_data
+
+    signal = load_frames(file, **{**source, "lazy": True})
+    opened = open_data(signal, ndim=(2, 3))
+    facts = describe(signal)
+    *frames, ny, nx = opened.array.shape
+    one = ny * nx * opened.array.dtype.itemsize
+    blocks = plan(opened.array, budget=one, keep_axes=(-2, -1), working=0)
+    peak = LIBRARY_BYTES + ny * nx * PEAK_BYTES_PER_PIXEL
+    if frames and not source.get("lazy"):
+        # the stack as it came in and as it goes out
+        peak += frames[0] * ny * nx * (opened.array.dtype.itemsize + 4)
+    return {
+        "file": str(file),
+        "frames": frames[0] if frames else None,
+        "shape": facts["shape"],
+        "dtype": facts["dtype"],
+        "pixel_size_nm": facts["pixel_size_nm"],
+        "axes": facts["axes"],
+        "findings": facts.get("findings", []),
+        "parameters": dict(method),
+        "lazy": bool(source.get("lazy")),
+        "plan": str(blocks),
+        "blocks": blocks.n_blocks,
+        "peak_bytes": peak,
+        "available_bytes": available_bytes(),
+    }
+
+
+def say_plan(facts: Mapping[str, Any], json: bool) -> None:
+    """Write a plan to standard output.
+
+    Parameters
+    ----------
+    facts
+        Of `plan_denoising`.
+    json
+        For a program, not for a reader.
+    """
+    from fairstem.cli.console import emit, print_json
+    from fairstem.compute import format_bytes
+
+    if json:
+        print_json(facts)
+        return
+    size, free = facts["pixel_size_nm"], facts["available_bytes"]
+    asked = ", ".join(f"{name} {value}" for name, value in facts["parameters"].items())
+    stack = "" if facts["frames"] is None else f", {facts['frames']} frames, each by itself"
+    emit(
+        [
+            f"{facts['file']}: {' × '.join(map(str, facts['shape']))} {facts['dtype']}{stack}",
+            "pixel size: "
+            + ("unknown, so everything is in px" if size is None else f"{size[0]:.5g} × {size[1]:.5g} nm"),
+            f"method: non-local means, {asked}",
+            f"plan: {facts['plan']}",
+            f"peak memory: about {format_bytes(facts['peak_bytes'])}"
+            + ("" if free is None else f"; {format_bytes(free)} are free"),
+            "nothing was written",
+        ]
+    )
