@@ -29,6 +29,7 @@ Search = Literal["auto", "periodic", "local"]
 _MOST_LATTICES = 4
 _LEAST_AREA = 0.02  # of the image: a smaller rest isn't searched for another lattice
 _LEAST_CELLS = 9.0
+_LEAST_SIDE = 64  # px: what `find_lattice` needs
 _PRESENT = 0.5  # share of the crystal's contrast from which a place belongs to it
 _COHERENT = 0.35  # share of the local contrast that a lattice's reflections carry, where it is
 _SAME = 0.01  # of the area: less is not worth another fit
@@ -101,7 +102,7 @@ def analyse(
     """Take an image in kernel counts apart: see `fairstem.denoise.nonlocal_means`."""
     parts, periodic = ([], None) if search == "local" else _crystals(k, mask, strength)
     if periodic is None:
-        _, periodic = find_lattice(k, None if mask is None else mask.astype(np.float64))
+        _, periodic = _lattice(k, None if mask is None else mask.astype(np.float64))
     if not parts:
         estimate = local_estimate(k, dark)
         return Analysis(estimate, (), np.zeros(k.shape), periodic)
@@ -125,7 +126,7 @@ def _crystals(k: Floats, mask: Bools | None, strength: float) -> tuple[list[Part
     parts: list[Part] = []
     periodic: PriorCheck | None = None
     for _ in range(_MOST_LATTICES):
-        lattice, check = find_lattice(k, free if parts or mask is not None else None)
+        lattice, check = _lattice(k, free if parts or mask is not None else None)
         periodic = check if periodic is None else periodic
         if lattice is None:
             break
@@ -140,6 +141,21 @@ def _crystals(k: Floats, mask: Bools | None, strength: float) -> tuple[list[Part
         if free.sum() < max(_LEAST_AREA * k.size, _LEAST_CELLS * area):
             break
     return parts, periodic
+
+
+def _lattice(k: Floats, weight: Floats | None) -> tuple[FoundLattice | None, PriorCheck]:
+    """Find a lattice; none in what is too small to show one."""
+    if min(k.shape) >= _LEAST_SIDE and (weight is None or weight.sum() >= _LEAST_SIDE**2 / 4):
+        return find_lattice(k, weight)
+    return None, PriorCheck(
+        "periodic",
+        "the image repeats itself along two vectors",
+        float("nan"),
+        2.0,
+        ">=",
+        f"decimal logarithm of the odds; fewer than {_LEAST_SIDE} px a side or {_LEAST_SIDE**2 // 4} px in all",
+        "give a larger image for its lattice to be found; blocks can be matched in any",
+    )
 
 
 def _one_crystal(

@@ -31,13 +31,11 @@ def choose_noise(
     Raises
     ------
     DataError
-        An unknown name; numbers that do not go with it; negative values where electrons are counted.
+        An unknown name; numbers that do not go with it, or that no detector has; negative values where electrons
+        are counted.
     """
-    given = {
-        name: value
-        for name, value in (("gain", gain), ("offset", offset), ("readout", readout))
-        if value is not None
-    }
+    numbers = {"gain": gain, "offset": offset, "readout": readout}
+    given = {name: _number(name, value) for name, value in numbers.items() if value is not None}
     if noise == "auto":
         model = noise_of(opened, image, mask, gain, offset, readout)
     elif noise == "poisson":
@@ -47,13 +45,9 @@ def choose_noise(
                 needed="no readout noise",
                 todo="use noise='poisson-gauss'",
             )
-        model = NoiseModel(gain or 1.0, offset or 0.0, 0.0, source="given" if given else "counts")
+        model = _given(given) if given else NoiseModel()
     elif noise == "poisson-gauss":
-        model = (
-            NoiseModel(gain or 1.0, offset or 0.0, readout or 0.0, source="given")
-            if given
-            else estimate_noise(image, mask)
-        )
+        model = _given(given) if given else estimate_noise(image, mask)
     elif noise == "gaussian":
         model = _constant(image, mask, gain, offset, readout)
     else:
@@ -69,6 +63,28 @@ def choose_noise(
     return model
 
 
+def _given(numbers: dict[str, float]) -> NoiseModel:
+    return NoiseModel(
+        numbers.get("gain", 1.0), numbers.get("offset", 0.0), numbers.get("readout", 0.0), source="given"
+    )
+
+
+def _number(name: str, value: float) -> float:
+    """Return a number that a detector can have."""
+    good = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    allowed = {"gain": "a finite number > 0", "offset": "a finite number", "readout": "a finite number >= 0"}
+    if good:
+        positive = {"gain": value > 0, "offset": True, "readout": value >= 0}
+        good = bool(np.isfinite(value)) and positive[name]
+    if not good:
+        raise DataError(
+            f"{name}={value!r}",
+            needed=allowed[name],
+            todo="pass the detector's own number, or leave it out and use noise='poisson-gauss' to have it estimated",
+        )
+    return float(value)
+
+
 def _constant(
     image: Floats, mask: Bools, gain: float | None, offset: float | None, readout: float | None
 ) -> NoiseModel:
@@ -79,6 +95,12 @@ def _constant(
             todo="use noise='poisson-gauss' for a detector with gain and offset",
         )
     if readout is not None:
+        if readout == 0:
+            raise DataError(
+                "noise='gaussian' with readout=0",
+                needed="the standard deviation of the noise, > 0",
+                todo="leave readout= out to have it estimated",
+            )
         return NoiseModel(1.0, 0.0, float(readout), poisson=False, source="given")
     seen = estimate_noise(image, mask)
     if not seen.poisson:

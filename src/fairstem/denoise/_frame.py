@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,9 +12,18 @@ from numpy.typing import NDArray
 from fairstem.denoise._analysis import Analysis, Search, analyse
 from fairstem.denoise._detector import Noise, choose_noise
 from fairstem.denoise._residual import Whiteness, judge_residual, standardised, whiteness
+from fairstem.denoise._tables import judge_deviations
 from fairstem.errors import DataError
 from fairstem.priors import PriorCheck
-from fairstem.signals import NoiseModel, Opened, estimate_noise, noise_priors, validate_image
+from fairstem.signals import (
+    Finding,
+    NoiseModel,
+    Opened,
+    estimate_noise,
+    noise_priors,
+    validate_image,
+    warn_findings,
+)
 
 __all__ = ["DenoisedFrame", "Options", "denoise_frame", "noise_of_frame"]
 
@@ -22,6 +32,7 @@ Bools = NDArray[np.bool_]
 _SEARCHES = ("auto", "periodic", "local")
 _LEAST_PX = 16
 _NO_NOISE = 0.01  # of the variance that counting gives: there is nothing to remove
+_MISTAKEN = 2.0  # measured over expected variance, or its inverse: these are no counts
 
 
 @dataclass(frozen=True)
@@ -85,10 +96,9 @@ class DenoisedFrame:
 
 def noise_of_frame(opened: Opened, frame: NDArray[Any], options: Options) -> NoiseModel | None:
     """Return the model of the detector; None where the frame has no noise at all."""
-    values, mask = np.asarray(frame, dtype=np.float64), np.isfinite(frame)
-    if _constant(values, mask):
+    if _constant(frame):
         return None
-    checked = validate_image(frame, "image", min_size=_LEAST_PX, warn=False)
+    checked = validate_image(frame, opened.name, min_size=_LEAST_PX, warn=False)
     try:
         return choose_noise(
             options.noise, opened, checked.array, checked.mask, options.gain, options.offset, options.readout
@@ -107,28 +117,59 @@ def denoise_frame(
     Raises
     ------
     DataError
-        What `fairstem.signals.validate_image` refuses.
+        What `fairstem.signals.validate_image` refuses; no lattice where only a lattice was asked for.
     """
-    values = np.asarray(frame, dtype=np.float64)
-    if model is None or _constant(values, np.isfinite(values)):
-        return _untouched(values, model, "a frame without noise, or constant")
+    if _constant(frame):
+        values = np.asarray(frame, dtype=np.float64)
+        return _untouched(np.full_like(values, np.nanmin(values)), model, "a constant image")
     checked = validate_image(frame, name, min_size=_LEAST_PX)
+    if model is None:
+        return _untouched(checked.array, model, "an image without noise")
     priors = list(noise_priors(model, checked.array, checked.mask))
     ratio = _noise_ratio(model, checked.array, checked.mask)
+    if model.source == "counts":
+        warn_findings(_findings(ratio, priors, name))
     if ratio < _NO_NOISE:
-        return _untouched(values, model, "noise far below what the detector's numbers say", tuple(priors))
+        why = "noise far below what the detector's numbers say"
+        return _untouched(checked.array, model, why, ratio, tuple(priors))
     k, dark, unit = model.kernel_counts(checked.array)
     mask = None if checked.complete else checked.mask
     found = analyse(k, dark=dark, mask=mask, strength=options.strength, search=options.search)
+    if options.search == "periodic" and not found.parts:
+        raise DataError(
+            f"search='periodic', but no lattice was found in {name} ({found.periodic})",
+            needed="an image that repeats itself, at least 64 px a side",
+            todo="use search='auto', which matches blocks where there is no lattice",
+        )
     white = whiteness(k, found.estimate, mask)
     priors += [found.periodic, judge_residual(white)]
+    if found.parts:
+        priors.append(judge_deviations(found))
     raw = model.raw_values(found.estimate.mean, dark, unit)
     residual = standardised(k, found.estimate, mask)
     return DenoisedFrame(raw, found, model, dark, unit, residual, white, tuple(priors))
 
 
-def _constant(values: Floats, mask: Bools) -> bool:
-    return bool(mask.all() and values.ndim == 2 and values.size and np.ptp(values) == 0)
+def _constant(frame: NDArray[Any]) -> bool:
+    """Whether every pixel that was measured holds the same number."""
+    if frame.dtype.kind not in "iuf" or min(frame.shape) < _LEAST_PX:
+        return False
+    measured = frame[~np.isnan(frame)]
+    return bool(measured.size and np.isfinite(measured[0]) and measured.min() == measured.max())
+
+
+def _findings(ratio: float, priors: Sequence[PriorCheck], name: str) -> list[Finding]:
+    """Say that values taken for electrons are none; strong structure alone looks like more noise, but not white."""
+    white = any(check.name == "white-noise" and check.holds for check in priors)
+    if not (ratio < 1 / _MISTAKEN or (ratio > _MISTAKEN and white)):
+        return []
+    unchanged = " (returned unchanged)" if ratio < _NO_NOISE else ""
+    message = (
+        f"the values of {name} were taken to count electrons, but their noise has {ratio:.2g} times the variance "
+        f"that counting gives{unchanged}: pass noise='poisson-gauss' to estimate the detector's gain and offset "
+        "from the image, or give gain=, offset= and readout="
+    )
+    return [Finding("noise-level", "warning", message, assumed="one unit is one electron")]
 
 
 def _noise_ratio(model: NoiseModel, image: Floats, mask: Bools) -> float:
@@ -147,12 +188,16 @@ def _noise_ratio(model: NoiseModel, image: Floats, mask: Bools) -> float:
 
 
 def _untouched(
-    values: Floats, model: NoiseModel | None, why: str, priors: tuple[PriorCheck, ...] = ()
+    values: Floats,
+    model: NoiseModel | None,
+    why: str,
+    ratio: float = 0.0,
+    priors: tuple[PriorCheck, ...] = (),
 ) -> DenoisedFrame:
     check = PriorCheck(
         "noise-present",
         "the image holds the noise that the detector makes",
-        0.0,
+        ratio,
         _NO_NOISE,
         ">=",
         f"variance of the noise over what counting gives ({why}: returned unchanged)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ from numpy.typing import NDArray
 from fairstem.compute import map_items, track
 from fairstem.denoise._analysis import Search
 from fairstem.denoise._detector import Noise
-from fairstem.denoise._frame import Options, denoise_frame, noise_of_frame
-from fairstem.denoise._separation import Separation, separation_of
-from fairstem.signals import Opened, open_data
+from fairstem.denoise._frame import DenoisedFrame, Options, denoise_frame, noise_of_frame
+from fairstem.denoise._separation import NAME, Separation, separation_of
+from fairstem.denoise._tables import retention_table
+from fairstem.errors import DataError
+from fairstem.priors import PriorCheck
+from fairstem.signals import NoiseModel, Opened, open_data
 
 __all__ = ["nonlocal_means", "separate"]
 
@@ -87,22 +91,29 @@ def nonlocal_means(
     >>> bool(fs.metrics.psnr(clean, p.clean) > fs.metrics.psnr(p.data, p.clean) + 15)
     True
     """
-    opened = open_data(image, name="image", ndim=(2, 3))
+    opened = _opened(image, (2, 3))
     if len(opened.array.shape) == 2:
         return separate(image, noise, search, strength, gain=gain, offset=offset, readout=readout).image
     options = Options(noise, search, strength, gain, offset, readout)
-    model = noise_of_frame(opened, _plain(opened.array[0]), options)
+    model = _noise_of_stack(opened, options)
     dtype = _result_type(opened)
 
-    def one(number: int, frame: NDArray[Any]) -> NDArray[Any]:
-        return denoise_frame(_plain(frame), options, model, f"frame {number}").values.astype(dtype)
+    def one(number: int, frame: NDArray[Any]) -> DenoisedFrame:
+        return denoise_frame(_plain(frame), options, model, f"frame {number}")
 
     parameters = options.to_dict() | {"detector": None if model is None else model.to_dict()}
-    step = opened.step("fairstem.denoise.nonlocal_means", parameters)
     if opened.lazy:
-        return opened.rewrap(map_items(opened.array, one, dtype=dtype), step)
-    frames = [one(k, frame) for k, frame in enumerate(track(opened.array, label="denoise"))]
-    return opened.rewrap(np.stack(frames), step)
+        lazily = map_items(opened.array, lambda k, frame: one(k, frame).values.astype(dtype), dtype=dtype)
+        return opened.rewrap(lazily, opened.step(NAME, parameters))
+    frames, priors = [], []
+    for number, frame in enumerate(track(opened.array, label="denoise")):
+        done = one(number, frame)
+        frames.append(done.values.astype(dtype))
+        priors.append(done.priors)
+        if done.analysis is not None and "expected retention" not in parameters:
+            table = retention_table(done.analysis, options.strength, opened.pixel_size_nm)
+            parameters |= {"expected retention": table.to_dict("records"), "retention of frame": number}
+    return opened.rewrap(np.stack(frames), opened.step(NAME, parameters, _worst(priors)))
 
 
 def separate(
@@ -148,12 +159,55 @@ def separate(
     >>> len(found.lattices), len(found.deviations) >= 4
     (1, True)
     """
-    opened = open_data(image, name="image", ndim=2)
+    opened = _opened(image, (2,))
     options = Options(noise, search, strength, gain, offset, readout)
     array = _plain(opened.array)
     model = noise_of_frame(opened, array, options)
     done = denoise_frame(array, options, model)
     return separation_of(opened, options, done, _result_type(opened))
+
+
+def _opened(image: Any, dimensions: tuple[int, ...]) -> Opened:
+    """Open an image or a stack; say what to do with anything else."""
+    opened = open_data(image, name="image")
+    shape = tuple(opened.array.shape)
+    given = f"image has {len(shape)} dimension(s), shape {shape}"
+    needed = "an image (y, x)" + (" or a stack of images (frame, y, x)" if 3 in dimensions else "")
+    if opened.array.dtype.names is not None or (len(shape) == 3 and shape[-1] in (3, 4)):
+        todo = "a colour picture is no measurement: take the microscope's own file, or convert it to grey yourself"
+        raise DataError(
+            f"image is a colour picture of shape {shape}, dtype {opened.array.dtype}", needed, todo
+        )
+    if len(shape) in dimensions:
+        return opened
+    if len(shape) < 2:
+        raise DataError(given, needed, "pass the image that this line comes from")
+    if len(shape) == 3:
+        todo = "pass one frame (s.inav[0] of a HyperSpy signal, data[0] of an array), or use nonlocal_means"
+        raise DataError(given, needed, todo)
+    todo = "pass one image of it, such as that of a virtual detector; for all of it a tensor SVD is the method"
+    )
+    raise DataError(given, needed, todo)
+
+
+def _noise_of_stack(opened: Opened, options: Options) -> NoiseModel | None:
+    """Return the model of the detector from the first frame with noise; None where no frame has any."""
+    for frame in opened.array:
+        model = noise_of_frame(opened, _plain(frame), options)
+        if model is not None:
+            return model
+    return None
+
+
+def _worst(priors: Sequence[Sequence[PriorCheck]]) -> tuple[PriorCheck, ...]:
+    """Return each check as it is in the frame where it is furthest from holding."""
+    worst: dict[str, PriorCheck] = {}
+    for check in (check for frame in priors for check in frame):
+        known = worst.setdefault(check.name, check)
+        low, high = sorted((known, check), key=lambda c: c.statistic)
+        if known.holds is None or (check.holds is not None and known is not check):
+            worst[check.name] = check if known.holds is None else (high if check.rule == "<=" else low)
+    return tuple(worst.values())
 
 
 def _result_type(opened: Opened) -> np.dtype[Any]:

@@ -14,7 +14,9 @@ from fairstem.denoise._tables import deviations_table, retention_table
 from fairstem.priors import PriorCheck
 from fairstem.signals import NoiseModel, Opened
 
-__all__ = ["Separation", "separation_of"]
+__all__ = ["NAME", "Separation", "separation_of"]
+
+NAME = "fairstem.denoise.nonlocal_means"  # in the provenance
 
 Floats = NDArray[np.float64]
 
@@ -30,8 +32,14 @@ class Separation:
     crystal
         ``(y, x)`` the crystal without deviations, in the unit of the image; None where no lattice was found.
     deviations
-        One row for each column that differs from the crystal by more than chance, and for each spot off the
-        columns: where, what, how much, how sure. See `nonlocal_means`.
+        One row for each column that differs from the crystal by more than the others do by chance, and for each
+        spot off the columns, the most certain first. `crystal` (number of the lattice), `site` (number of the
+        column in the cell, -1 for spots), `kind` ("intensity", "shift", "shape", "vacancy"; spots: "interstitial",
+        "missing"), `y, x` (px), `shift_y, shift_x, sd_shift_y, sd_shift_x` (px; with ``_pm`` where the image is
+        calibrated), `relative_intensity` and its sd, `height` (unit of the image), `statistic` (chi-square, 6
+        degrees of freedom), `p_value`, `probability`. ``attrs["inflation"]``, a number a lattice: where it exceeds
+        1 all columns differ by more than counting noise; statistics are divided by it, errors multiplied by its
+        root.
     share
         ``(y, x)`` share of the crystal model in the image; the rest is local block matching.
     residual
@@ -49,6 +57,14 @@ class Separation:
         Assumptions, measured on this image.
     parameters
         What was asked, and what was found.
+
+    Examples
+    --------
+    >>> import fairstem as fs
+    >>> p = fs.simulate.phantom("p2", peak=20, seed=1, shape=(128, 128), halved=1)
+    >>> found = fs.denoise.separate(p.data)
+    >>> print(str(found).splitlines()[0].split(",")[0], "-", found.deviations["kind"][0])
+    1 lattice(s) - intensity
     """
 
     image: Any
@@ -88,9 +104,10 @@ def separation_of(opened: Opened, options: Options, done: DenoisedFrame, dtype: 
         "lattices": lattices.tolist(),
         "crystal share": float(share.mean()),
         "deviations": len(deviations),
+        "inflation": deviations.attrs.get("inflation", []),
         "expected retention": retention.to_dict("records"),
     }
-    step = opened.step("fairstem.denoise.nonlocal_means", parameters, done.priors)
+    step = opened.step(NAME, parameters, done.priors)
     return Separation(
         image=opened.rewrap(done.values.astype(dtype), step),
         crystal=None if crystal is None else done.raw(crystal),

@@ -2,22 +2,65 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from fairstem.denoise._analysis import Analysis, Part
+from fairstem.denoise._contracts import Deviations
 from fairstem.denoise._crystal.certainty import fit_certainty
 from fairstem.denoise._crystal.describe import describe_deviations
 from fairstem.denoise._crystal.retention import expected_retention, site_information
+from fairstem.priors import PriorCheck
 
-__all__ = ["deviations_table", "retention_table"]
+__all__ = ["deviations_table", "inflation", "judge_deviations", "retention_table"]
 
 Floats = NDArray[np.float64]
 _TERMS = 6
+_FEWEST = 20  # sites: the median of fewer is no measure
+_INFLATED = 1.5  # perfect crystals: 0.8 to 1.2; 24 defects among 512 sites: 1.1
 _SHIFTS_PX = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 _PX = 1e-3  # nm: with this pixel size a pm is a px
+
+
+def inflation(deviations: Deviations) -> float:
+    """Return how far the statistic of the typical site exceeds that of chance: its median over that of chi-square.
+
+    1 where only a few sites deviate, and never less. Scan jitter makes every site deviate a little; then it is larger.
+    """
+    seen = deviations.statistic[np.isfinite(deviations.statistic)]
+    return max(1.0, float(np.median(seen)) / float(chi2.ppf(0.5, _TERMS))) if seen.size else 1.0
+
+
+def judge_deviations(analysis: Analysis) -> PriorCheck:
+    """Return the check: only a few columns deviate from their crystal, the rest by no more than counting noise."""
+    many = [part for part in analysis.parts if np.isfinite(part.deviations.statistic).sum() >= _FEWEST]
+    return PriorCheck(
+        "few-deviate",
+        "only a few columns differ from the crystal, the rest by counting noise alone",
+        max((inflation(part.deviations) for part in many), default=float("nan")),
+        _INFLATED,
+        "<=",
+        "median statistic of the columns over that of counting noise",
+        "the columns differ from the crystal throughout: scan jitter, drift, or noise larger than assumed; the table "
+        "lists those that stand out from the rest, with errors enlarged accordingly; align several fast frames "
+        "(fairstem.register.align), or check the detector's numbers",
+    )
+
+
+def _scaled(deviations: Deviations, scale: float) -> Deviations:
+    """Return deviations against a spread of the sites that is `scale` times that of counting noise, variances."""
+    blobs = deviations.blobs.copy()
+    blobs[:, 4] /= np.sqrt(scale)
+    return replace(
+        deviations,
+        statistic=deviations.statistic / scale,
+        covariance=deviations.covariance * scale,
+        blobs=blobs,
+    )
 
 
 def deviations_table(
@@ -25,21 +68,26 @@ def deviations_table(
 ) -> pd.DataFrame:
     """List what deviates from the crystals of an image, the most certain first.
 
-    `unit` is that of heights, per kernel count; only sites whose tail probability is below `tail` are listed.
+    `unit` is that of heights, per kernel count; only what has a tail probability below `tail` is listed. Where the
+    crystal does not hold to the noise, all sites deviate: statistics are divided by `inflation`, errors multiplied
+    by its root, so that the table lists what stands out from the rest. ``attrs["inflation"]`` has it, by crystal.
     """
-    tables = []
+    tables, scales = [], []
     for number, part in enumerate(analysis.parts):
-        table = describe_deviations(part.deviations, part.crystal.sites[part.tested], pixel_size_nm)
+        scales.append(inflation(part.deviations))
+        scaled = _scaled(part.deviations, scales[-1])
+        table = describe_deviations(scaled, part.crystal.sites[part.tested], pixel_size_nm)
         table.insert(0, "crystal", number)
         tables.append(table)
-    if not tables:
-        return pd.DataFrame()
-    whole = pd.concat(tables, ignore_index=True)
-    whole["height"] *= unit
-    sure = (whole["p_value"] < tail) | (whole["site"] < 0)
-    ny, nx = analysis.share.shape
-    inside = whole["y"].between(-0.5, ny - 0.5) & whole["x"].between(-0.5, nx - 0.5)
-    return whole[sure & inside].sort_values("p_value", kind="stable").reset_index(drop=True)
+    whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    if tables:
+        whole["height"] *= unit
+        ny, nx = analysis.share.shape
+        inside = whole["y"].between(-0.5, ny - 0.5) & whole["x"].between(-0.5, nx - 0.5)
+        sure = whole["p_value"] < tail
+        whole = whole[sure & inside].sort_values("p_value", kind="stable").reset_index(drop=True)
+    whole.attrs["inflation"] = scales
+    return whole
 
 
 def retention_table(

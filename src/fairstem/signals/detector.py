@@ -12,6 +12,7 @@ from fairstem.errors import DataError
 from fairstem.priors import PriorCheck
 from fairstem.signals.counting import judge_counts
 from fairstem.signals.door import Opened
+from fairstem.signals.findings import Finding, warn_findings
 from fairstem.signals.noise import NoiseModel, estimate_noise
 
 __all__ = ["Gain", "noise_of", "noise_priors"]
@@ -21,6 +22,7 @@ Gain = float | Literal["estimate"] | None
 _log = logging.getLogger(__name__)
 
 CHECKED = 640  # px a side
+MISTAKEN = 1.0  # abs. log2 of measured over stored variance: a larger one says that what is stored is wrong
 COUNT_RATIO = (0.75, 1.33)  # integers whose variance over mean lies in this range count electrons
 
 
@@ -36,6 +38,8 @@ def noise_of(
 
     Given numbers are taken as they are. Without them a plain array counts as electrons; a signal is read for
     HyperSpy's ``Noise_properties.Variance_linear_model``, else its noise is estimated from the image, and said so.
+    What is stored is not used, with a `DataWarning`, where the variance of the image's noise differs from it by
+    more than a factor of 2: writers leave a gain of 1 behind that nobody measured.
 
     Parameters
     ----------
@@ -71,21 +75,53 @@ def noise_of(
         )
     if opened.kind != "hyperspy":
         return NoiseModel()
-    from_metadata = _linear_model(opened.source)
-    if from_metadata is not None:
-        return from_metadata
+    stored = _linear_model(opened.source)
+    if stored is not None and _agrees(stored, image, mask):
+        return stored
     model = estimate_noise(image, mask)
+    if stored is not None:
+        warn_findings([_contradiction(stored, model, image, mask)], opened.name)
     low, high = COUNT_RATIO
     ratio = _variance(model, image, mask) / max(float(image[mask].mean()), 1e-300)
     if low < ratio < high and image[mask].min() >= 0 and judge_counts(image[mask]).kind == "counts":
         return NoiseModel(whiteness=model.whiteness)
-    kind = (
-        f"gain {model.gain:.4g}, zero at {model.offset:.4g}"
-        if model.poisson
-        else f"constant noise {model.readout:.4g}"
-    )
-    _log.info("the detector does not count electrons: noise estimated from the image (%s)", kind)
+    _log.info("the detector does not count electrons: noise estimated from the image (%s)", _words(model))
     return model
+
+
+def _words(model: NoiseModel) -> str:
+    if model.poisson:
+        return f"gain {model.gain:.4g}, zero at {model.offset:.4g}"
+    return f"constant noise {model.readout:.4g}"
+
+
+def _agrees(stored: NoiseModel, image: NDArray[np.float64], mask: NDArray[np.bool_]) -> bool:
+    """Whether the noise of the image is about what the metadata say; True where it can't be measured."""
+    try:
+        ratio = _ratio(stored, estimate_noise(*_middle(image, mask)), *_middle(image, mask))
+    except DataError:
+        return True
+    return abs(np.log2(ratio)) <= MISTAKEN if 0 < ratio < np.inf else False
+
+
+def _ratio(model: NoiseModel, seen: NoiseModel, image: NDArray[np.float64], mask: NDArray[np.bool_]) -> float:
+    """Return the measured over the expected variance at the mean level of the image."""
+    expected = _variance(model, image, mask)
+    return _variance(seen, image, mask) / expected if expected > 0 else float("inf")
+
+
+def _contradiction(
+    stored: NoiseModel, seen: NoiseModel, image: NDArray[np.float64], mask: NDArray[np.bool_]
+) -> Finding:
+    ratio = _ratio(stored, seen, image, mask)
+    return Finding(
+        "noise-metadata",
+        "warning",
+        f"the metadata say the noise has {_words(stored)}, but its variance in the image is {ratio:.3g} times that: "
+        f"estimated from the image ({_words(seen)}); give gain=, offset= and readout= of the detector to be sure",
+        given=_words(stored),
+        assumed=_words(seen),
+    )
 
 
 def _variance(model: NoiseModel, image: NDArray[np.float64], mask: NDArray[np.bool_]) -> float:
@@ -136,8 +172,7 @@ def noise_priors(model: NoiseModel, image: NDArray[np.float64], mask: NDArray[np
     )
     if model.source == "estimated":
         return [white]
-    expected, measured = _variance(model, image, mask), _variance(seen, image, mask)
-    ratio = measured / expected if expected > 0 else float("inf")
+    ratio = _ratio(model, seen, image, mask)
     level = PriorCheck(
         "noise-level",
         "the variance of a pixel is what gain, offset and readout say",
