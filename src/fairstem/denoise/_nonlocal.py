@@ -185,7 +185,8 @@ def _opened(image: Any, dimensions: tuple[int, ...]) -> Opened:
     if len(shape) == 3:
         todo = "pass one frame (s.inav[0] of a HyperSpy signal, data[0] of an array), or use nonlocal_means"
         raise DataError(given, needed, todo)
-    todo = "pass one image of it, such as that of a virtual detector; for all of it a tensor SVD is the method"
+    todo = (
+        "pass one image of it, such as that of a virtual detector; for all of it a tensor SVD is the method"
     )
     raise DataError(given, needed, todo)
 
