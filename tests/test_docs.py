@@ -1,5 +1,6 @@
 """What the documents show runs and is complete."""
 
+import dataclasses
 import doctest
 import importlib
 import os
@@ -9,10 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
-from fairstem import atoms, register, simulate
+from fairstem import atoms, denoise, register, simulate
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -50,12 +52,13 @@ def test_page_on_simulation_lists_every_phantom():
 
 
 @pytest.mark.parametrize(
-    "page", ["simulate.md", "reading.md", "atoms.md", "registration.md", "registration-pt.md"]
+    "page",
+    ["simulate.md", "reading.md", "atoms.md", "registration.md", "registration-pt.md", "denoising.md"],
 )
 def test_names_in_code_font_exist(page):
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     for package, name in re.findall(
-        r"`(?:fairstem|fs)?\.?(simulate|metrics|atoms|signals|data|register)\.(\w+)", text
+        r"`(?:fairstem|fs)?\.?(simulate|metrics|atoms|signals|data|register|denoise)\.(\w+)", text
     ):
         module = importlib.import_module(f"fairstem.{package}")
         assert hasattr(module, name), f"fairstem.{package}.{name}"
@@ -85,11 +88,12 @@ def test_page_on_atoms_lists_every_prior_check_with_its_threshold():
     assert {(name, rule, float(value)) for name, rule, value in listed} == made
 
 
-def test_examples_of_the_page_on_registration_run():
-    page = (ROOT / "docs" / "registration.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("name", "least"), [("registration.md", 20), ("denoising.md", 25)])
+def test_examples_of_the_page_run(name, least):
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     text = "\n".join(re.findall(r"^```pycon\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
-    example = doctest.DocTestParser().get_doctest(text, {}, "registration.md", "registration.md", 0)
-    assert len(example.examples) > 20
+    example = doctest.DocTestParser().get_doctest(text, {}, name, name, 0)
+    assert len(example.examples) > least
     assert doctest.DocTestRunner(verbose=False).run(example).failed == 0
 
 
@@ -99,6 +103,27 @@ def test_page_on_registration_lists_every_prior_check():
     p = simulate.phantom("p1", seed=1, shape=(160, 160), frames=4, pixel_size_nm=0.022)
     made = register.align(p.data, slow=False, lattice=True).priors
     assert listed == [check.name for check in made]
+
+
+def test_page_on_denoising_lists_every_prior_check_with_its_threshold():
+    page = (ROOT / "docs" / "denoising.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z-]+)` \| .* \| (≤|≥) ([0-9.]+) \|$", page, re.MULTILINE)
+    image = simulate.phantom("p2", peak=20, seed=1, shape=(128, 128)).data
+    # a constant image is the one that has no noise
+    made = [*denoise.separate(image).priors, *denoise.separate(np.full((64, 64), 3.0)).priors]
+    known = {(check.name, {"<=": "≤", ">=": "≥"}[check.rule], check.threshold) for check in made}
+    assert {(name, rule, float(value)) for name, rule, value in listed} == known
+
+
+def test_page_on_denoising_lists_every_name_of_the_tables():
+    page = (ROOT / "docs" / "denoising.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)
+    named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    image = simulate.phantom("p2", peak=20, seed=1, shape=(128, 128), shifted=1).data
+    found = denoise.separate(image)
+    assert len(found.deviations)
+    assert {*found.deviations, *found.retention} <= named
+    assert {field.name for field in dataclasses.fields(found)} <= named
 
 
 def test_page_on_conventions_lists_every_name_of_the_table():
