@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from fairstem.cli.tour_denoise import DENOISED
 from fairstem.cli.tour_samples import SAMPLES
 from fairstem.cli.tour_series import SERIES
 
@@ -17,8 +18,12 @@ def test_samples_exist_in_the_registries():
     for series in SERIES:
         assert all(data.record(name).name == name for name in series.files)
         assert series.phantom in known
-    assert len({s.name for s in (*SAMPLES, *SERIES)}) == len(SAMPLES) + len(SERIES)
-    assert any(s.quick for s in SAMPLES)
+    for image in DENOISED:
+        assert not image.file or data.record(image.file).name == image.file
+        assert image.phantom in known
+    every = (*SAMPLES, *SERIES, *DENOISED)
+    assert len({s.name for s in every}) == len(every)
+    assert all(any(s.quick for s in group) for group in (SAMPLES, SERIES, DENOISED))
 
 
 @pytest.fixture
@@ -26,7 +31,7 @@ def small(monkeypatch):
     """Samples that take a second: the same phantoms, smaller."""
     import dataclasses
 
-    from fairstem.cli import tour_samples, tour_series
+    from fairstem.cli import tour_denoise, tour_samples, tour_series
 
     two = [
         dataclasses.replace(s, options={**s.options, "shape": (96, 96)})
@@ -37,6 +42,8 @@ def small(monkeypatch):
     options = {"seed": 1, "frames": 5, "shape": (128, 112), "distortion": "row"}
     one = dataclasses.replace(SERIES[0], phantom="pt-nanoparticle", options=options)
     monkeypatch.setattr(tour_series, "SERIES", (one,))
+    options = {**DENOISED[0].options, "shape": (160, 160), "shifted": 2, "halved": 2, "peak": 20.0}
+    monkeypatch.setattr(tour_denoise, "DENOISED", (dataclasses.replace(DENOISED[0], options=options),))
 
 
 def test_the_tour_on_phantoms_finds_every_column(fairstem, small, tmp_path, without_pictures):
@@ -56,6 +63,14 @@ def test_the_tour_on_phantoms_finds_every_column(fairstem, small, tmp_path, with
     # far below what was simulated, 0.5 px of waves and 0.25 px of jitter
     assert series["comparison"]["error"] < 0.15 * 15
     assert "error against the true displacement" in page
+    (image,) = facts["denoised"]
+    assert image["real"] is False
+    scores = image["comparison"]
+    assert scores["psnr"] > scores["psnr_before"] + 10
+    for planted in ("shift", "half"):
+        assert scores[planted]["planted"] == scores[planted]["listed"] == 2
+        assert abs(scores[planted]["kept"] - 1) < 0.25
+    assert "of the planted displacements kept" in page
 
 
 def test_a_series_that_does_not_fit_is_named_and_the_tour_goes_on(fairstem, small, tmp_path, monkeypatch):

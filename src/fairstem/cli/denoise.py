@@ -141,7 +141,7 @@ def _run(
 
 def _say(facts: dict[str, Any], output: Path) -> None:
     from fairstem.cli.console import emit
-    from fairstem.plot.numbers import significant
+    from fairstem.cli.denoise_page import size_kept
 
     lines = []
     if facts["frames"] is not None:
@@ -158,7 +158,7 @@ def _say(facts: dict[str, Any], output: Path) -> None:
             f"({facts['deviations']['number']} listed)"
         )
         kept = facts["kept_to_90_percent"][:4]
-        lines += [f"kept to 90 %, site {row['site']}: {_limit(row, significant)}" for row in kept]
+        lines += [f"kept to 90 %, site {row['site']}: {_limit(row, size_kept(row))}" for row in kept]
     else:
         lines.append("no lattice: denoised by blocks alone, nothing is known of single columns")
     failed = [check["assumption"] for check in facts["priors"] if check["holds"] is False]
@@ -166,11 +166,8 @@ def _say(facts: dict[str, Any], output: Path) -> None:
     emit([*lines, f"report: {output / 'report.html'}"])
 
 
-def _limit(row: dict[str, Any], significant: Any) -> str:
-    amount = row["amount_90"]
+def _limit(row: dict[str, Any], size: str) -> str:
     what = "a displacement" if row["quantity"] == "shift" else "a loss of intensity"
-    if amount != amount:
-        return f"{what} of no size that was tried"
-    if row["quantity"] == "shift":
-        return f"{what} from {significant(amount, 2)} {row['unit']}"
-    return f"{what} from {significant(100 * amount, 2)} %"
+    if "no " in size:
+        return f"{what} of {size}"
+    return f"{what} from {size} {row['unit'] if row['quantity'] == 'shift' else '%'}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fairstem import plot
 from fairstem.cli.denoised import LIKELY, Denoised
@@ -79,6 +80,8 @@ def _figures(denoised: Denoised) -> Iterator[Picture]:
     if len(denoised.found.lattices):
         yield _deviations(denoised)
         yield _share(denoised)
+        if denoised.found.crystal is not None:
+            yield _put_back(denoised, denoised.found.crystal)
     yield _residual(denoised)
     yield _structure(denoised)
     if len(denoised.found.retention):
@@ -125,8 +128,8 @@ def _crop(denoised: Denoised) -> Picture:
 
 
 def _deviations(denoised: Denoised) -> Picture:
-    ax = _canvas(denoised, 6.2, room=1.9)
-    plot.image(denoised.clean, ax=ax, pixel_size_nm=denoised.pixel_size_nm, dim=0.6)
+    ax = _canvas(denoised, 7.4, room=1.9)
+    plot.image(denoised.clean, ax=ax, pixel_size_nm=denoised.pixel_size_nm, dim=0.3)
     drawn = plot.deviations(denoised.deviations, ax=ax, likely=LIKELY)
     number, likely = len(denoised.deviations), len(denoised.likely)
     if not number:
@@ -140,7 +143,9 @@ def _deviations(denoised: Denoised) -> Picture:
         )
     if likely < number:
         caption += f" Small, hollow: probability below {LIKELY:g}, mostly chance."
-    return Picture(plot.to_png(ax.get_figure(root=True), 110), caption, f"Map of deviations. {words}")
+    return Picture(
+        plot.to_png(ax.get_figure(root=True), 110), caption, f"Map of deviations. {words}", wide=True
+    )
 
 
 def _share(denoised: Denoised) -> Picture:
@@ -152,13 +157,24 @@ def _share(denoised: Denoised) -> Picture:
     return Picture(plot.to_png(ax.get_figure(root=True), 110, colours=256), f"{words}. {rest}.", words)
 
 
+def _put_back(denoised: Denoised, crystal: NDArray[np.float64]) -> Picture:
+    ax = _canvas(denoised)
+    plot.put_back(denoised.clean, crystal, ax=ax, pixel_size_nm=denoised.pixel_size_nm)
+    words = "What the denoised image has beyond its crystal"
+    return Picture(
+        plot.to_png(ax.get_figure(root=True), 110, colours=256),
+        f"{words}: a displaced column is a pair of opposite colours, a dim or bright one a spot.",
+        words,
+    )
+
+
 def _residual(denoised: Denoised) -> Picture:
     ax = _canvas(denoised)
     left = denoised.found.residual
     plot.residual(left, np.zeros_like(left), np.ones_like(left), ax=ax, pixel_size_nm=denoised.pixel_size_nm)
     words = "What was removed, in standard deviations of the noise"
     return Picture(
-        plot.to_png(ax.get_figure(root=True), 110, colours=64), f"{words}. It should show nothing.", words
+        plot.to_png(ax.get_figure(root=True), 110, colours=256), f"{words}. It should show nothing.", words
     )
 
 
@@ -171,7 +187,7 @@ def _structure(denoised: Denoised) -> Picture:
         f"{significant(flagged, 2)} % of the area lies beyond 4.5" if flagged else "No place is beyond 4.5"
     )
     return Picture(
-        plot.to_png(ax.get_figure(root=True), 110, colours=64),
+        plot.to_png(ax.get_figure(root=True), 110, colours=256),
         f"{words}, in standard deviations of white noise. {outside}.",
         f"Map. {words}. {outside}",
     )

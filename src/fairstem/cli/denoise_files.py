@@ -39,7 +39,8 @@ def write(denoised: Denoised, result: Any, folder: Path, *, source: str = "") ->
 
     save(result, folder / "denoised.hspy")
     # an empty table has its head all the same
-    table = denoised.deviations.reindex(columns=list(DEVIATIONS))
+    names = [n for n in DEVIATIONS if denoised.unit == "pm" or not n.endswith("_pm")]
+    table = denoised.deviations.reindex(columns=names)
     table.to_csv(folder / "deviations.csv", index_label="deviation", float_format="%.6g")
     _retention(denoised).to_csv(folder / "retention.csv", index=False, float_format="%.6g")
     # at least one dot a pixel, so that the picture shows what was measured

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,9 +165,10 @@ def measure_stack(
         If a frame does not fit the method.
     """
     from fairstem import denoise
+    from fairstem.signals import steps_of
 
     first = measure(signal.inav[0], f"{title}, frame 0", method, warnings, frames=signal.data.shape[0])
     stack = denoise.nonlocal_means(signal, **method)
     if stack.data.dtype != np.float32:
         stack.change_dtype("float32")
-    return stack, first
+    return stack, replace(first, steps=tuple(steps_of(stack)), warnings=tuple(warnings))

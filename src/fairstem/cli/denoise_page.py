@@ -25,7 +25,7 @@ from fairstem.plot.report import (
     Warnings,
 )
 
-__all__ = ["CITE", "headline", "page", "section", "summary"]
+__all__ = ["CITE", "headline", "page", "section", "size_kept", "summary"]
 
 CITE = (
     "fairstem, version {version}. See CITATION.cff of the project for the current reference.",
@@ -74,7 +74,7 @@ def summary(denoised: Denoised) -> dict[str, Any]:
         },
         "kept_to_90_percent": denoised.limits,
         "parameters": found.parameters,
-        "priors": [check.to_dict() for check in found.priors],
+        "priors": denoised.priors,
         "warnings": list(denoised.warnings),
         "seconds": denoised.seconds,
     }
@@ -174,7 +174,7 @@ def section(
                 "tables are those of frame 0; another one is shown in full with --frame."
             )
         )
-    priors = [check.to_dict() for check in denoised.found.priors]
+    priors = denoised.priors
     blocks.append(Prose(_what_was_done(denoised)))
     if failed := _failed_sentence(priors):
         blocks.append(Prose(failed))
@@ -193,16 +193,24 @@ def section(
 
 
 def _what_was_done(denoised: Denoised) -> str:
+    if denoised.untouched:
+        return "There is no noise to remove: the image is returned as it came in."
     if not len(denoised.found.lattices):
         return (
             "No lattice was used: the image was denoised by matching blocks. Nothing is known of what is kept of "
             "single columns."
         )
-    return (
+    text = (
         "The image is its crystal, averaged over all cells, with what deviates from it put back where that is more "
         f"than chance (strength {denoised.strength:g}). Every test lists some columns by chance: the probability says "
         "which are likely real, given how many of this image deviate."
     )
+    if denoised.inflation > 1.5:
+        text += (
+            f" Here all columns scatter {significant(denoised.inflation**0.5, 2)} times as much as counting noise "
+            "lets them: what is listed stands out from that, and errors are enlarged by as much."
+        )
+    return text
 
 
 def _failed_sentence(priors: Sequence[Mapping[str, Any]]) -> str:
@@ -217,6 +225,10 @@ def _noise_sentence(noise: Mapping[str, Any]) -> str:
     """Say which noise was taken, and who said so."""
     if noise.get("source") == "counts":
         return "Noise: the values are taken as counted electrons (Poisson)."
+    if (noise.get("gain"), noise.get("offset"), noise.get("readout")) == (1, 0, 0) and noise.get(
+        "poisson", True
+    ):
+        return "Noise: counted electrons (Poisson), as given."
     who = "as given" if noise.get("source") == "given" else "estimated from the image itself"
     if not noise.get("poisson", True):
         return f"Noise, {who}: constant, {significant(noise['readout'], 3)} grey levels."
@@ -274,21 +286,37 @@ def _probability(value: float) -> str:
 
 def _kept_table(denoised: Denoised) -> list[Table]:
     """Return from which size on 90 % are kept, by kind of column."""
-    sites: dict[tuple[int, int], dict[str, float]] = {}
+    sites: dict[tuple[int, int], dict[str, str]] = {}
     for row in denoised.limits:
-        sites.setdefault((int(row["crystal"]), int(row["site"])), {})[row["quantity"]] = row["amount_90"]
+        sites.setdefault((int(row["crystal"]), int(row["site"])), {})[row["quantity"]] = size_kept(row)
     if not sites:
         return []
     rows = [
-        (f"{crystal + 1}", f"{site}", _from(own.get("shift")), _from(own.get("intensity"), 100.0))
+        (f"{crystal + 1}", f"{site}", own.get("shift", "–"), own.get("intensity", "–"))
         for (crystal, site), own in sites.items()
     ]
     heads = ("crystal", "site of the cell", f"displacement ({denoised.unit})", "loss of intensity (%)")
     return [Table(heads, rows, "Kept to 90 % and more from this size on, expected at this dose and strength")]
 
 
-def _from(value: float | None, scale: float = 1.0) -> str:
-    return "no size tried" if value is None or not math.isfinite(value) else significant(scale * value, 2)
+def size_kept(row: Mapping[str, Any]) -> str:
+    """Return the size from which on 90 % are kept, as text.
+
+    Parameters
+    ----------
+    row
+        Of `Denoised.limits`.
+
+    Returns
+    -------
+    str
+        In pm or px for displacements, in % for intensities.
+    """
+    amount = float(row["amount_90"])
+    if not math.isfinite(amount):
+        return "no size tried"
+    scale = 1.0 if row["quantity"] == "shift" else 100.0
+    return ("≤ " if amount <= float(row["smallest"]) else "") + significant(scale * amount, 2)
 
 
 def page(denoised: Denoised, *, source: str = "") -> Report:

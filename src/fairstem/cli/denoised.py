@@ -73,6 +73,24 @@ class Denoised:
         return table[table["probability"] >= LIKELY] if len(table) else table
 
     @property
+    def priors(self) -> list[dict[str, Any]]:
+        """The checks: of a stack, each as in its worst frame where all frames are known."""
+        stored = self.steps[-1].get("priors") if self.steps else None
+        if stored:
+            return [dict(check) for check in stored]
+        return [check.to_dict() for check in self.found.priors]
+
+    @property
+    def untouched(self) -> bool:
+        """Whether there was no noise to remove, so that the image is as it came in."""
+        return any(check.name == "noise-present" and check.holds is False for check in self.found.priors)
+
+    @property
+    def inflation(self) -> float:
+        """How far all columns deviate beyond counting noise, as variance: 1 where only few deviate."""
+        return max([1.0, *map(float, self.found.deviations.attrs.get("inflation", ()))])
+
+    @property
     def strength(self) -> float:
         """The tail probability that was asked for."""
         return float(self.found.parameters["strength"])
@@ -86,12 +104,16 @@ class Denoised:
 
     @property
     def limits(self) -> list[dict[str, Any]]:
-        """For each kind of column the displacement and the change of intensity that is kept to 90 %."""
+        """For each kind of column the displacement and the change of intensity that is kept to 90 %.
+
+        `amount_90` is NaN where no size that was tried is; where it is the `smallest` tried it may be less.
+        """
         table = self.found.retention
         if not len(table):
             return []
-        first = table.drop_duplicates(["crystal", "site", "quantity"])
-        names = ["crystal", "site", "quantity", "amount_90"]
+        first = table.sort_values("amount", kind="stable").drop_duplicates(["crystal", "site", "quantity"])
+        first = first.assign(smallest=first["amount"]).sort_index()
+        names = ["crystal", "site", "quantity", "amount_90", "smallest"]
         units = {"shift": self.unit, "intensity": "share"}
         return [
             {str(name): value for name, value in row.items()} | {"unit": units[str(row["quantity"])]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,16 +11,19 @@ import typer
 from fairstem.cli import options as opt
 
 if TYPE_CHECKING:
+    from fairstem.cli.tour_denoise import DenoisedSample
     from fairstem.cli.tour_samples import Sample
     from fairstem.cli.tour_series import SeriesSample
 
 __all__ = ["tour"]
 
+KINDS = ("samples", "series", "denoised")
 INTRO = (
     "Every method of microscopy works because of something known about the data beforehand. fairstem says "
     "what that is, measures whether the data at hand support it, and gives each number an error bar. This "
     "page shows what exists so far: every atom column of an image, its position in picometres, and the "
-    "lattice they make; and series of distorted scans that become one image. Where the authors of a file "
+    "lattice they make; series of distorted scans that become one image; and images of few electrons, denoised with "
+    "their defects kept. Where the authors of a file "
     "published fitted positions, or where the input is simulated, the results are compared with what is known."
 )
 
@@ -38,54 +42,67 @@ def tour(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,  # noqa: ARG001
 ) -> None:
-    """Measure sample images, real where they can be had, simulated otherwise; write one report."""
+    """Measure, register and denoise sample images, real ones where they can be had; write one report."""
     from fairstem.cli.console import emit, note, print_json, session
-    from fairstem.cli.tour_series import SeriesSample, line_of, visit_series
     from fairstem.compute import staged_output, track
 
-    images, series = _chosen(only, quick)
-    chosen: list[Sample | SeriesSample] = [*images, *series]
-    parts: list[Any] = []
-    facts: list[dict[str, Any]] = []
+    chosen: tuple[Sequence[Any], ...] = _chosen(only, quick)
+    parts: list[list[Any]] = [[], [], []]
+    facts: list[list[dict[str, Any]]] = [[], [], []]
+    stops = [(kind, sample) for kind, samples in enumerate(chosen) for sample in samples]
     with (
         session(quiet),
         staged_output(output, folder=True, overwrite=overwrite or _is_ours(output)) as staged,
     ):
-        for sample in track(chosen, label="samples"):
+        for kind, sample in track(stops, label="samples"):
             note(f"{sample.name}: {sample.title}", quiet)
-            if isinstance(sample, SeriesSample):
-                part, summary = visit_series(sample, phantoms)
-                said = line_of(summary)
-            else:
-                part, summary = _visit(sample, phantoms)
-                said = _line(summary)
-            parts.append(part)
-            facts.append(summary)
+            part, summary, said = _stop(kind, sample, phantoms)
+            parts[kind].append(part)
+            facts[kind].append(summary)
             note(f"  {said}", quiet)
-        page = _page(parts, facts, len(images))
-        (staged / "index.html").write_text(page, encoding="utf-8")
+        (staged / "index.html").write_text(_page(parts, facts), encoding="utf-8")
     where = output / "index.html"
     if json:
-        both = {"samples": facts[: len(images)], "series": facts[len(images) :]}
-        print_json({"report": str(where), **both})
+        print_json({"report": str(where), **dict(zip(KINDS, facts, strict=True))})
     else:
         emit(f"report: {where}")
 
 
-def _chosen(only: list[str] | None, quick: bool) -> tuple[list[Sample], list[SeriesSample]]:
-    """Return the images and the series that were asked for."""
+def _chosen(
+    only: list[str] | None, quick: bool
+) -> tuple[list[Sample], list[SeriesSample], list[DenoisedSample]]:
+    """Return what was asked for: images, series, images to denoise."""
+    from fairstem.cli.tour_denoise import DENOISED
     from fairstem.cli.tour_samples import SAMPLES
     from fairstem.cli.tour_series import SERIES
 
-    known = [s.name for s in (*SAMPLES, *SERIES)]
+    known = [s.name for s in (*SAMPLES, *SERIES, *DENOISED)]
     unknown = sorted(set(only or []) - set(known))
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(known)}", param_hint="--only")
 
-    def wanted(sample: Sample | SeriesSample) -> bool:
+    def wanted(sample: Sample | SeriesSample | DenoisedSample) -> bool:
         return sample.name in only if only else (sample.quick or not quick)
 
-    return [s for s in SAMPLES if wanted(s)], [s for s in SERIES if wanted(s)]
+    return (
+        [s for s in SAMPLES if wanted(s)],
+        [s for s in SERIES if wanted(s)],
+        [s for s in DENOISED if wanted(s)],
+    )
+
+
+def _stop(kind: int, sample: Any, simulated: bool) -> tuple[Any, dict[str, Any], str]:
+    """Return a part of the page, its numbers, and a line for the terminal."""
+    from fairstem.cli import tour_denoise, tour_series
+
+    if kind == 0:
+        part, summary = _visit(sample, simulated)
+        return part, summary, _line(summary)
+    if kind == 1:
+        part, summary = tour_series.visit_series(sample, simulated)
+        return part, summary, tour_series.line_of(summary)
+    part, summary = tour_denoise.visit_denoised(sample, simulated)
+    return part, summary, tour_denoise.line_of(summary)
 
 
 def _is_ours(output: Path) -> bool:
@@ -131,39 +148,44 @@ def _line(facts: dict[str, Any]) -> str:
     return f"{text}, {facts['seconds']:.1f} s"
 
 
-def _page(parts: list[Any], facts: list[dict[str, Any]], images: int) -> str:
+def _page(parts: list[list[Any]], facts: list[list[dict[str, Any]]]) -> str:
     from fairstem import __version__
-    from fairstem.cli.align_page import ROWS
-    from fairstem.cli.atoms_page import CITE
-    from fairstem.cli.tour_series import HEADS, row_of
+    from fairstem.cli import align_page, atoms_page, denoise_page, tour_denoise, tour_series
     from fairstem.plot.report import Citation, Prose, Report, Section, Table
 
-    simulated = [f["name"] for f in facts if not f["real"]]
+    simulated = [f["name"] for group in facts for f in group if not f["real"]]
     note = f"\n\nSimulated: {', '.join(simulated)}." if simulated else ""
     blocks: list[Any] = [Prose(INTRO + note)]
-    both = list(zip(parts, facts, strict=True))
-    if images:
-        heads = (
-            "sample",
-            "input",
-            "columns",
-            "error bar, y / x (median)",
-            "sites with a column",
-            "known columns found",
-            "time (s)",
-        )
-        blocks.append(Table(heads, [_row(part.title, f) for part, f in both[:images]]))
-    if len(parts) > images:
-        blocks.append(Table(HEADS, [row_of(part.title, f) for part, f in both[images:]]))
-    entries = [c.format(version=__version__) for c in CITE] + [ROWS] * (len(parts) > images)
+    tables = (
+        (HEADS, _row),
+        (tour_series.HEADS, tour_series.row_of),
+        (tour_denoise.HEADS, tour_denoise.row_of),
+    )
+    for (heads, row), own, numbers in zip(tables, parts, facts, strict=True):
+        if own:
+            blocks.append(Table(heads, [row(p.title, f) for p, f in zip(own, numbers, strict=True)]))
+    entries = [c.format(version=__version__) for c in atoms_page.CITE]
+    entries += [align_page.ROWS] * bool(parts[1]) + [*denoise_page.CITE[1:]] * bool(parts[2])
+    shown = [part for own in parts for part in own]
     page = Report(
         "fairstem, a tour",
-        [Section("Overview", blocks), *parts, Section("How to cite", [Citation(entries)])],
+        [Section("Overview", blocks), *shown, Section("How to cite", [Citation(entries)])],
         subtitle="Numbers with error bars, from images and from series of them",
         footer=f"fairstem {__version__}",
         generator="fairstem tour",
     )
     return page.to_html()
+
+
+HEADS = (
+    "sample",
+    "input",
+    "columns",
+    "error bar, y / x (median)",
+    "sites with a column",
+    "known columns found",
+    "time (s)",
+)
 
 
 def _row(title: str, facts: dict[str, Any]) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ from ._columns import columns as columns
 from ._denoising import crystal_share as crystal_share
 from ._denoising import deviations as deviations
 from ._denoising import kept as kept
+from ._denoising import put_back as put_back
 from ._denoising import structure_left as structure_left
 from ._displacement import displacement as displacement
 from ._distributions import error_bars as error_bars
@@ -43,6 +44,7 @@ __all__ = [
     "kept",
     "lattice",
     "numbers",
+    "put_back",
     "report",
     "residual",
     "samples",

@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from fairstem.errors import DataError
 from fairstem.plot._image import ImageArtists, PixelSize, draw_image
 from fairstem.plot._panels import panels
-from fairstem.plot.style import CATEGORIES, SEQUENTIAL, axes
+from fairstem.plot.style import CATEGORIES, DIVERGING, SEQUENTIAL, axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["DeviationArtists", "crystal_share", "deviations", "kept", "structure_left"]
+__all__ = ["DeviationArtists", "crystal_share", "deviations", "kept", "put_back", "structure_left"]
 
 # marker and colour both tell the kinds apart
 _KINDS = {
@@ -132,9 +132,11 @@ def _names(table: pd.DataFrame) -> NDArray[np.str_]:
 
 
 def _marks(ax: Axes, position: NDArray[np.float64], name: str, points: float, sure: bool, label: str) -> Any:
+    from matplotlib.patheffects import withStroke
+
     marker, colour = _KINDS[name]
     hollow = not sure or name == "shift"
-    return ax.scatter(
+    drawn = ax.scatter(
         position[:, 1],
         position[:, 0],
         s=points**2,
@@ -145,6 +147,10 @@ def _marks(ax: Axes, position: NDArray[np.float64], name: str, points: float, su
         label=label or None,
         zorder=4 if sure else 3,
     )
+    if hollow:
+        # a dark rim keeps a ring apart from a bright column inside it
+        drawn.set_path_effects([withStroke(linewidth=3.0 if sure else 2.0, foreground="#1c2024")])
+    return drawn
 
 
 def _arrows(
@@ -171,7 +177,11 @@ def _arrows(
         scale_units="xy",
         scale=1,
         color=_KINDS["shift"][1],
-        width=0.005,
+        width=0.004,
+        headwidth=3.5,
+        headlength=4.0,
+        headaxislength=3.5,
+        minlength=0,
         zorder=5,
     )
     return drawn, float(magnify)
@@ -207,6 +217,47 @@ def crystal_share(
     """
     values = _map(share, "share")
     return draw_image(values, axes(ax), (0.0, 1.0), pixel_size_nm, SEQUENTIAL, "share of the crystal", True)
+
+
+def put_back(
+    image: ArrayLike, crystal: ArrayLike, *, ax: Axes | None = None, pixel_size_nm: PixelSize = None
+) -> ImageArtists:
+    """Draw what a denoised image has and its crystal alone has not.
+
+    Parameters
+    ----------
+    image, crystal
+        ``(y, x)`` denoised image, and the crystal without deviations, in the same unit.
+    ax, pixel_size_nm
+        As in `fairstem.plot.image`.
+
+    Returns
+    -------
+    ImageArtists
+        The picture, scale bar and colour bar. Pairs of opposite colours are displaced columns.
+
+    Raises
+    ------
+    DataError
+        If the two are not 2-D and of one shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> put_back(np.eye(8), np.zeros((8, 8))).image.get_clim()
+    (-1.0, 1.0)
+    """
+    shown, model = _map(image, "image"), _map(crystal, "crystal")
+    if shown.shape != model.shape:
+        raise DataError(
+            f"image of shape {shown.shape} and crystal of shape {model.shape}", needed="equal shapes"
+        )
+    difference = shown - model
+    size = np.abs(difference[np.isfinite(difference)])
+    limit = float(np.percentile(size, 99.8)) if size.size else 0.0
+    limit = limit if limit > 0 else 1.0
+    label = "denoised − crystal (grey levels)"
+    return draw_image(difference, axes(ax), (-limit, limit), pixel_size_nm, DIVERGING, label, True)
 
 
 def structure_left(
