@@ -41,13 +41,16 @@ def plan_denoising(file: Path, source: Mapping[str, Any], method: Mapping[str, A
     signal = load_frames(file, **{**source, "lazy": True})
     opened = open_data(signal, ndim=(2, 3))
     facts = describe(signal)
-    *frames, ny, nx = opened.array.shape
-    one = ny * nx * opened.array.dtype.itemsize
-    blocks = plan(opened.array, budget=one, keep_axes=(-2, -1), working=0)
+    shape, dtype = tuple(opened.array.shape), opened.array.dtype
+    *frames, ny, nx = shape
+    # by shape: how the file is cut does not matter to the frames
+    blocks = plan(shape, dtype, budget=ny * nx * dtype.itemsize, keep_axes=(-2, -1), working=0)
     peak = LIBRARY_BYTES + ny * nx * PEAK_BYTES_PER_PIXEL
-    if frames and not source.get("lazy"):
+    if frames and source.get("lazy"):
+        peak += 2 * (facts["chunks"]["largest_bytes"] if facts["chunks"] else 0)
+    elif frames:
         # the stack as it came in and as it goes out
-        peak += frames[0] * ny * nx * (opened.array.dtype.itemsize + 4)
+        peak += frames[0] * ny * nx * (dtype.itemsize + 4)
     return {
         "file": str(file),
         "frames": frames[0] if frames else None,
