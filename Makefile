@@ -30,7 +30,7 @@ help:  ## say what can be made
 	@echo "make tests   pytest only          (PYTEST_ARGS='-k lattice' to choose)"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make bench   benchmarks; TOPIC='imports refine' to choose; writes benchmarks/RESULTS.md"
-	@echo "make peers   the other packages that benchmarks compare with, in .venv-peers and .venv-peers-register"
+	@echo "make peers   the other packages that benchmarks compare with, in .venv-peers, .venv-peers-register and .venv-peers-denoise"
 	@echo "make docs    HTML documentation in docs/_build/html"
 	@echo "make env     the environment only"
 	@echo "make clean   remove environments, caches and built pages"
@@ -60,7 +60,7 @@ $(VENV)/.stamp-docs: $(VENV)/.stamp-run
 	@.venv-peers/bin/python -m pip --disable-pip-version-check --quiet install --requirement benchmarks/peers.txt
 	@touch $@
 
-# The list is complete, so nothing else is taken. An index without the CPU build of torch gets a second address
+# These lists are complete, so nothing else is taken. An index without the CPU build of torch gets a second address
 PIP_PEERS = .venv-peers-register/bin/python -m pip --disable-pip-version-check --quiet install --no-deps
 .venv-peers-register/.stamp: benchmarks/peers-register.txt
 	@PYTHON="$(PYTHON)" sh .ci/venv.sh .venv-peers-register
@@ -68,9 +68,15 @@ PIP_PEERS = .venv-peers-register/bin/python -m pip --disable-pip-version-check -
 		|| $(PIP_PEERS) --extra-index-url $(TORCH_CPU) --requirement benchmarks/peers-register.txt
 	@touch $@
 
+.venv-peers-denoise/.stamp: benchmarks/peers-denoise.txt
+	@PYTHON="$(PYTHON)" sh .ci/venv.sh .venv-peers-denoise
+	@.venv-peers-denoise/bin/python -m pip --disable-pip-version-check --quiet install --no-deps \
+		--requirement benchmarks/peers-denoise.txt
+	@touch $@
+
 env: $(VENV)/.stamp-dev
 
-peers: .venv-peers/.stamp .venv-peers-register/.stamp
+peers: .venv-peers/.stamp .venv-peers-register/.stamp .venv-peers-denoise/.stamp
 
 # ---------------------------------------------------------------- what a person runs
 
@@ -104,5 +110,5 @@ docs: $(VENV)/.stamp-docs
 	@echo "documentation: docs/_build/html/index.html"
 
 clean:  ## everything that make made; never data or results
-	rm -rf .venv .venv-peers .venv-peers-register build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-peers .venv-peers-register .venv-peers-denoise build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

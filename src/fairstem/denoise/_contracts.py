@@ -1,4 +1,7 @@
-"""What the parts of non-local denoising hand to each other."""
+"""What the parts of non-local denoising hand to each other.
+
+`find_lattice` returns a pair, `FoundLattice` or None and the check of periodicity: the check is there either way.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,9 @@ class Crystal:
         y, x (deformed position, px), width (Gaussian sigma, px), number of the site in the cell,
         height above its surroundings (counts).
     displacement
-        ``(2, y, x)`` px: the slow deformation (dy, dx), smooth; the crystal's pixel at r - u(r).
+        ``(2, y, x)`` px: the deformation (dy, dx); the crystal's pixel at r - u(r). Slow, but for what a scan
+        adds: shifts of single rows and waves of vibration. It jumps by a lattice vector along a line that
+        ends in a dislocation, where that leaves the crystal as it is.
     gain, background
         ``(y, x)``: the cell's image is multiplied by `gain`, then `background` is added.
     freedom
