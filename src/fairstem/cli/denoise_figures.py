@@ -141,6 +141,8 @@ def _deviations(denoised: Denoised) -> Picture:
         caption += (
             f" Arrows start where the crystal has its column and are {drawn.magnified:g} × the displacement."
         )
+    if number and denoised.deviations["site"].lt(0).any():
+        caption += " Interstitial and missing: more and less than the crystal has, off its columns."
     if likely < number:
         caption += f" Small, hollow: probability below {LIKELY:g}, mostly chance."
     return Picture(
@@ -161,11 +163,10 @@ def _put_back(denoised: Denoised, crystal: NDArray[np.float64]) -> Picture:
     ax = _canvas(denoised)
     plot.put_back(denoised.clean, crystal, ax=ax, pixel_size_nm=denoised.pixel_size_nm)
     words = "What the denoised image has beyond its crystal"
-    return Picture(
-        plot.to_png(ax.get_figure(root=True), 110, colours=256),
-        f"{words}: a displaced column is a pair of opposite colours, a dim or bright one a spot.",
-        words,
-    )
+    caption = f"{words}: a displaced column is a pair of opposite colours, a dim or bright one a spot."
+    if float(denoised.found.share.mean()) < 0.9:
+        caption += " Where it does not stand on the crystal, this is what blocks found to repeat."
+    return Picture(plot.to_png(ax.get_figure(root=True), 110, colours=256), caption, words)
 
 
 def _residual(denoised: Denoised) -> Picture:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fairstem.cli.denoise_figures import figures
-from fairstem.cli.denoised import LIKELY, Denoised
+from fairstem.cli.denoised import LIKELY, UNCLEAR, Denoised
 from fairstem.cli.options import as_options
 from fairstem.plot.numbers import significant, with_error
 from fairstem.plot.report import (
@@ -37,6 +37,7 @@ RAW_COUNTS = (
     "a column that was left like its neighbours has their position, with an error bar that is not its own."
 )
 _LISTED = 20
+_MOSTLY = 90  # % of the image: with less on the crystal, blocks decide what is kept
 
 
 def summary(denoised: Denoised) -> dict[str, Any]:
@@ -127,20 +128,18 @@ def _kept_numbers(denoised: Denoised) -> list[Number]:
     shown = []
     for quantity, label in (("shift", "displacement kept"), ("intensity", "loss of intensity kept")):
         own = [row for row in denoised.limits if row["quantity"] == quantity]
-        sizes = [float(row["amount_90"]) for row in own if math.isfinite(row["amount_90"])]
         if not own:
             continue
-        if not sizes:
+        best, *rest = sorted(own, key=lambda row: np.nan_to_num(row["amount_90"], nan=math.inf))
+        if not math.isfinite(best["amount_90"]):
             shown.append(Number(label, "none", note="of no size that was tried are 90 % kept"))
             continue
-        scale, unit = (1.0, denoised.unit) if quantity == "shift" else (100.0, "%")
+        unit = denoised.unit if quantity == "shift" else "%"
         note = "to 90 %, of one column of the best kind"
-        if len(own) > 1:
-            worst = (
-                f"{significant(scale * max(sizes), 2)} {unit}" if len(sizes) == len(own) else "no size tried"
-            )
-            note += f"; of the worst: {worst}"
-        shown.append(Number(label, f"from {significant(scale * min(sizes), 2)}", unit=unit, note=note))
+        if rest:
+            worst = size_kept(rest[-1])
+            note += f"; of the worst: {worst}" + f" {unit}" * math.isfinite(rest[-1]["amount_90"])
+        shown.append(Number(label, f"from {size_kept(best)}", unit=unit, note=note))
     return shown
 
 
@@ -210,6 +209,13 @@ def _what_was_done(denoised: Denoised) -> str:
             f" Here all columns scatter {significant(denoised.inflation**0.5, 2)} times as much as counting noise "
             "lets them: what is listed stands out from that, and errors are enlarged by as much."
         )
+    share = 100 * float(denoised.found.share.mean())
+    if share < _MOSTLY:
+        text += (
+            f"\n\nOnly {significant(share, 3)} % of the denoised image stands on the crystal, which does not hold to "
+            "the noise here; the rest stands on blocks. What is kept is known for the crystal. For the image as it is, "
+            "fairstem.metrics.retention plants changes and measures what is left of them."
+        )
     return text
 
 
@@ -252,7 +258,7 @@ def _deviation_table(denoised: Denoised) -> list[Table]:
         intensity = _pair(row["relative_intensity"], row["sd_relative_intensity"])
         rows.append(
             (
-                row["kind"],
+                UNCLEAR if row["kind"] == "none" else row["kind"],
                 f"{row['y']:.1f}",
                 f"{row['x']:.1f}",
                 str(int(row["site"])) if row["site"] >= 0 else "off sites",

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from fairstem.denoise import Separation
 
-__all__ = ["LIKELY", "Denoised"]
+__all__ = ["LIKELY", "UNCLEAR", "Denoised"]
 
 LIKELY = 0.5  # probability from which on a deviation is more likely real than chance
+UNCLEAR = "several"  # a kind: the column deviates, but by no single one of intensity, shift and shape
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def deviations(
     for name in [n for n in _KINDS if (names == n).any()]:
         chosen = names == name
         _marks(ax, position[chosen & ~sure], name, 0.6 * size, False, "")
-        label = f"{name} ({int((chosen & sure).sum())})"
+        label = f"{'several' if name == 'none' else name} ({int((chosen & sure).sum())})"
         marks[name] = _marks(
             ax, position[chosen & sure], name, size, True, label if (chosen & sure).any() else ""
         )
