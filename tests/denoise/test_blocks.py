@@ -205,6 +205,6 @@ def test_blend_takes_the_better_one() -> None:
     clean = crystal(96, 16.0, 20.0)
     counts = poisson(clean)
     blurred = Estimate(ndimage.gaussian_filter(counts, 8.0), np.full(clean.shape, 1 / (4 * np.pi * 64)))
-    good = smooth(counts)
+    good = smooth(counts, 1.4)
     mixed = blend(blurred, good, counts)
     assert error(mixed.mean, clean) < 1.05 * error(good.mean, clean)

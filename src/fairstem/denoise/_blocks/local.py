@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fairstem.denoise._blocks.collaborate import collaborate, kaiser
 from fairstem.denoise._blocks.matching import BLOCK, GROUP, match_local, match_periodic, reference_blocks
 from fairstem.denoise._blocks.scales import bin_counts, blend, keep_counts, refine_grid, smooth
+from fairstem.denoise._blocks.texture import filter_texture
 from fairstem.denoise._blocks.transforms import overlap_table
 from fairstem.denoise._contracts import Estimate
 from fairstem.errors import DataError
@@ -26,16 +27,19 @@ _LEVEL = 3.0  # hard threshold, in standard deviations of the noise
 _RADIUS = {4: 32, 2: 32, 1: 12}  # px of each scale within which blocks are searched
 _STRIDE = 2  # px between candidates
 _REACH = 3  # cells each way in which a crystal's blocks are searched
+_FAR = 4.0  # Gaussian sigma, px, of the filter far from where the estimate is needed
+_MARGIN = 64.0  # px round it from which alike blocks come
+_GRID = 12  # px: blocks (3 px) and bins (4 px) both repeat
+_MOST = 0.7  # of the image: a larger part isn't cut out
 _WINDOW = 1  # px of each scale by which a translated block may be off
 
 
 @dataclass(frozen=True)
 class _Search:
-    """Where blocks are filtered, where alike ones are looked for (px), and whether there is one scale only."""
+    """Where blocks are filtered, and at which lattice vectors (px) alike ones are looked for."""
 
     where: Mask | None
     vectors: Floats | None
-    alone: bool
 
 
 def local_estimate(
@@ -110,25 +114,65 @@ def local_estimate(
     """
     k = np.asarray(k, np.float64)
     _check(k, dark, search, vectors, where, pilot)
-    shape = k.shape
-    scales = [b for b in _SCALES if min(shape) >= 2 * BLOCK * b] or [1]
-    pad = [(0, -n % scales[0]) for n in shape]
-    counts = np.pad(k, pad, mode="symmetric")
-    wanted = None if where is None else np.pad(where, pad)
     lattice = np.asarray(vectors, np.float64) if search == "periodic" and vectors is not None else None
+    part = _around(where, k.shape, lattice)
+    if part is None:
+        return _estimate(k, dark, _Search(where, lattice), pilot)
+    found = _estimate(
+        k[part],
+        dark,
+        _Search(None if where is None else where[part], lattice),
+        None if pilot is None else pilot[part],
+    )
+    whole = smooth(k, _FAR)
+    whole.mean[:] = np.maximum(whole.mean, _least(k, dark))
+    whole.mean[part], whole.leverage[part] = found.mean, found.leverage
+    return whole
+
+
+def _estimate(k: Floats, dark: float, search: _Search, pilot: Floats | None) -> Estimate:
+    """Filter scale after scale; each estimate is mixed with those before, and guides the next."""
+    scales = [b for b in _SCALES if min(k.shape) >= 2 * BLOCK * b] or [1]
+    pad = [(0, -n % scales[0]) for n in k.shape]
+    counts = np.pad(k, pad, mode="symmetric")
+    wanted = np.ones(k.shape, bool) if search.where is None else search.where
+    wanted = np.pad(wanted, pad)
     floor = max(dark, 0.02 * float(counts.mean()), 1e-3)
-    best = smooth(counts)
+    texture = filter_texture(counts)
+    best = texture.estimate
     mean = best.mean if pilot is None else np.pad(np.asarray(pilot, np.float64), pad, mode="symmetric")
     for b in scales:
-        found = _at_scale(
-            counts, np.maximum(mean, floor), b, floor, _Search(wanted, lattice, len(scales) == 1)
-        )
-        best = blend(best, found, counts)
-        mean = best.mean
+        fine = b == 1 and len(scales) > 1
+        here = wanted & texture.detail if fine else wanted
+        if here.any():
+            # the finest scale starts from a good estimate: a threshold there would let noise in again
+            levels = (0.0,) if fine else (_LEVEL, 0.0, 0.0)
+            guide = np.maximum(mean, floor)
+            found = _at_scale(counts, guide, b, floor, levels, _Search(here, search.vectors), best)
+            best = blend(best, found, counts)
+            mean = best.mean
     best = keep_counts(best, counts)
-    inside = (slice(0, shape[0]), slice(0, shape[1]))
-    least = max(dark, 1e-3 * float(counts.mean()), 1e-6)
-    return Estimate(np.maximum(best.mean[inside], least), np.clip(best.leverage[inside], 0.0, 1.0))
+    inside = (slice(0, k.shape[0]), slice(0, k.shape[1]))
+    return Estimate(np.maximum(best.mean[inside], _least(k, dark)), np.clip(best.leverage[inside], 0.0, 1.0))
+
+
+def _least(k: Floats, dark: float) -> float:
+    return max(dark, 1e-3 * float(k.mean()), 1e-6)
+
+
+def _around(where: Mask | None, shape: tuple[int, ...], vectors: Floats | None) -> tuple[slice, slice] | None:
+    """Return the part of the image that holds what `where` needs, or None if that is most of it."""
+    if where is None or not where.any():
+        return None
+    margin = _MARGIN if vectors is None else max(_MARGIN, _REACH * float(np.hypot(*vectors.T).max()) + BLOCK)
+    spans = []
+    for axis, n in enumerate(shape):
+        wanted = np.flatnonzero(where.any(axis=1 - axis))
+        # blocks and bins stay where they are in the whole
+        start = max(int(wanted[0] - margin) // _GRID * _GRID, 0)
+        spans.append(slice(start, min(int(wanted[-1] + margin) + 1, n)))
+    area = np.prod([s.stop - s.start for s in spans])
+    return (spans[0], spans[1]) if area < _MOST * shape[0] * shape[1] else None
 
 
 def _check(
@@ -152,16 +196,18 @@ def _check(
             raise DataError(f"{name} has shape {other.shape}, the image {k.shape}", needed="one shape")
 
 
-def _at_scale(counts: Floats, mean: Floats, b: int, floor: float, search: _Search) -> Estimate:
-    """Filter the counts of b x b pixels: hard threshold and Wiener filters; return to full resolution."""
+def _at_scale(
+    counts: Floats, mean: Floats, b: int, floor: float, levels: tuple[float, ...], search: _Search,
+    before: Estimate,
+) -> Estimate:  # fmt: skip
+    """Filter the counts of b x b pixels, hard threshold and Wiener filters; return to full resolution."""
     area = b * b
     where = None if search.where is None else bin_counts(search.where.astype(np.float64), b) > 0
     vectors = None if search.vectors is None else search.vectors / b
     sums, expected = bin_counts(counts, b), bin_counts(mean, b)
-    leverage = np.zeros(sums.shape)
+    leverage, seen = np.zeros(sums.shape), np.zeros(sums.shape, bool)
     corners = reference_blocks(sums.shape, _STEP, where)
-    # the finest scale starts from a good estimate: a threshold there would let noise in again
-    for level in (0.0,) if b == 1 and not search.alone else (_LEVEL, 0.0, 0.0):
+    for level in levels:
         root = np.sqrt(expected)
         guide = (2 * root).astype(np.float32)
         groups, sizes = _match(guide, corners, _RADIUS[b], vectors)
@@ -172,7 +218,19 @@ def _at_scale(counts: Floats, mean: Floats, b: int, floor: float, search: _Searc
         value = np.divide(total[0], total[2], out=2 * root, where=seen)
         leverage = np.divide(total[1], total[2], out=leverage, where=seen)
         expected = np.maximum(root * value - expected, area * floor)
-    return Estimate(refine_grid(expected, b), np.kron(leverage, np.ones((b, b))) / area)
+    found = Estimate(refine_grid(expected, b), _spread(leverage, b) / area)
+    if seen.all():
+        return found
+    # elsewhere nothing changes: an estimate that looked free of noise there would be preferred
+    there = _spread(seen, b)
+    return Estimate(
+        np.where(there, found.mean, before.mean), np.where(there, found.leverage, before.leverage)
+    )
+
+
+def _spread(values: NDArray[Any], b: int) -> NDArray[Any]:
+    """Repeat each value over b x b pixels."""
+    return np.repeat(np.repeat(values, b, axis=0), b, axis=1)
 
 
 def _match(

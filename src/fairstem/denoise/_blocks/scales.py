@@ -8,15 +8,16 @@ from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
 from fairstem.denoise._contracts import Estimate
+from fairstem.denoise._windows import block_mean, to_pixels
 
-__all__ = ["bin_counts", "blend", "keep_counts", "refine_grid", "smooth"]
+__all__ = ["bin_counts", "blend", "keep_counts", "refine_grid", "smooth", "window_mean"]
 
 Floats = NDArray[np.float64]
 
-_WIDTHS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6)  # Gaussian sigmas that are tried, px
-_WINDOW = 8.0  # Gaussian sigma, px, of the window in which risks are compared
-_KEPT = 16.0  # Gaussian sigma, px, of the window in which the number of counts is kept
-_GRID = 4  # weights of a blend are slow: computed on every 4th pixel
+_WIDE, _NARROW = 24.0, 8.0  # Gaussian sigmas, px, of the windows in which risks are compared
+_SPREAD = 0.2  # by which weights in narrow windows differ from those in wide ones
+_FINE = 4.0  # blocks in a window (sigma)
+_KEPT = 32.0  # Gaussian sigma, px, of the window in which the number of counts is kept
 
 
 def bin_counts(counts: Floats, b: int) -> Floats:
@@ -45,58 +46,52 @@ def refine_grid(sums: Floats, b: int) -> Floats:
     return np.ascontiguousarray(_refine_rows(_refine_rows(sums, b).T, b).T)
 
 
-def smooth(counts: Floats) -> Estimate:
-    """Return the Gaussian filter with the least Stein risk, and its leverage."""
-    best: tuple[float, Floats, float] | None = None
-    for sigma in _WIDTHS:
-        tap = np.zeros(2 * int(4 * sigma + 0.5) + 1)
-        tap[tap.size // 2] = 1.0
-        own = float(ndimage.gaussian_filter1d(tap, sigma, mode="constant").max() ** 2)
-        mean = ndimage.gaussian_filter(counts, sigma)
-        risk = float(np.mean((mean - counts) ** 2 - counts + 2 * own * counts))
-        if best is None or risk < best[0]:
-            best = (risk, mean, own)
-    if best is None:  # pragma: no cover - there is always a width
-        raise RuntimeError("no width was tried")
-    return Estimate(best[1], np.full(counts.shape, best[2]))
+def window_mean(field: Floats, sigma: float) -> Floats:
+    """Return the mean in a Gaussian window of `sigma` px; the field is mirrored at its border.
+
+    Continuing the border would count its pixels many times over.
+    """
+    block = int(sigma / _FINE) + 1
+    coarse = ndimage.gaussian_filter(block_mean(field, block), sigma / block, mode="reflect")
+    return to_pixels(coarse, field.shape, block)
+
+
+def smooth(counts: Floats, sigma: float) -> Estimate:
+    """Return a Gaussian filter of the counts."""
+    mean = ndimage.gaussian_filter(counts, sigma)
+    return Estimate(mean, np.full(counts.shape, 1 / (4 * np.pi * sigma**2)))
 
 
 def blend(first: Estimate, second: Estimate, counts: Floats) -> Estimate:
     """Mix two estimates with the weights that minimise Stein's unbiased risk in local windows.
 
     For Poisson counts k the risk of f is E[(f - k)² - k + 2 k df/dk] (Hudson's identity to first order); along
-    first + w (second - first) it is a parabola in w.
+    first + w (second - first) it is a parabola in w. A narrow window knows its weight badly where the two hardly
+    differ: then the weight of a wide one is taken.
     """
     step = second.mean - first.mean
     rise = second.leverage - first.leverage
-    slope = step * (first.mean - counts) + counts * rise
-    local = [
-        ndimage.gaussian_filter(_coarse(part), _WINDOW / _GRID, mode="nearest") for part in (slope, step**2)
-    ]
-    weight = np.clip(-local[0] / np.maximum(local[1], 1e-12 * (1.0 + local[1].max())), 0.0, 1.0)
-    fine = _fine(weight, counts.shape)
-    return Estimate(first.mean + fine * step, first.leverage + fine * rise)
+    slope, power = step * (first.mean - counts) + counts * rise, step**2
+    wide = _ratio(-window_mean(slope, _WIDE), window_mean(power, _WIDE))
+    # as if so much had been seen beforehand
+    prior = np.maximum(window_mean(counts, _WIDE), 0.0) / (4 * np.pi * _NARROW**2 * _SPREAD**2)
+    seen = window_mean(power, _NARROW)
+    weight = _ratio(prior * wide - window_mean(slope, _NARROW), seen + prior)
+    # the weight follows the counts too
+    own = ((weight > 0) & (weight < 1)) * seen / np.maximum(seen + prior, 1e-30) / (2 * np.pi * _NARROW**2)
+    return Estimate(first.mean + weight * step, first.leverage + weight * rise + own)
+
+
+def _ratio(above: Floats, below: Floats) -> Floats:
+    ratio: Floats = np.clip(above / np.maximum(below, 1e-12 * (1.0 + below.max())), 0.0, 1.0)
+    return ratio
 
 
 def keep_counts(estimate: Estimate, counts: Floats) -> Estimate:
-    """Give the estimate the number of electrons that was counted, in windows of 16 px (sigma).
+    """Give the estimate the number of electrons that was counted, in windows of 32 px (sigma).
 
     Gains that were chosen from the counts themselves lose some of them at low dose, 3 % at 0.3 per pixel.
     """
-    kept, lost = (
-        ndimage.gaussian_filter(_coarse(part), _KEPT / _GRID, mode="nearest")
-        for part in (counts, estimate.mean)
-    )
-    ratio = _fine(np.maximum(kept, 0.0) / np.maximum(lost, 1e-12), counts.shape)
+    kept, lost = (window_mean(part, _KEPT) for part in (counts, estimate.mean))
+    ratio = np.maximum(kept, 0.0) / np.maximum(lost, 1e-12)
     return Estimate(estimate.mean * ratio, estimate.leverage + 1 / (4 * np.pi * _KEPT**2))
-
-
-def _fine(field: Floats, shape: tuple[int, ...]) -> Floats:
-    fine: Floats = ndimage.zoom(field, _GRID, order=1, mode="nearest", grid_mode=True)
-    return fine[: shape[0], : shape[1]]
-
-
-def _coarse(field: Floats) -> Floats:
-    ny, nx = field.shape
-    padded = np.pad(field, ((0, -ny % _GRID), (0, -nx % _GRID)), mode="edge")
-    return bin_counts(padded, _GRID)
