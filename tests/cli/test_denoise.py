@@ -241,17 +241,17 @@ class TestVerb:
         assert fairstem("denoise", path, "-o", tmp_path / "out").exit_code == 3
         assert not (tmp_path / "out").exists()
 
-    def test_existing_output_is_kept_unless_told(self, fairstem, defects_file, tmp_path):
+    def test_existing_output_is_kept_unless_told(self, fairstem, stack_file, tmp_path):
         out = tmp_path / "out"
         out.mkdir()
         (out / "notes.txt").write_text("mine")
-        done = fairstem("denoise", defects_file, "-o", out)
+        done = fairstem("denoise", stack_file, "-o", out)
         assert done.exit_code == 5
         assert "--overwrite" in done.stderr
-        assert fairstem("denoise", defects_file, "-o", out, "--overwrite").exit_code == 0
+        assert fairstem("denoise", stack_file, "-o", out, "--frame", 0, "--overwrite").exit_code == 0
         assert sorted(p.name for p in out.iterdir()) == sorted([*FILES, "notes.txt"])
 
-    def test_a_full_disk_leaves_nothing(self, fairstem, defects_file, tmp_path, monkeypatch):
+    def test_a_full_disk_leaves_nothing(self, fairstem, stack_file, tmp_path, monkeypatch):
         from fairstem.signals import making
 
         def full(signal, path):
@@ -259,17 +259,17 @@ class TestVerb:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(making, "save", full)
-        assert fairstem("denoise", defects_file, "-o", tmp_path / "out").exit_code == 5
+        assert fairstem("denoise", stack_file, "-o", tmp_path / "out", "--frame", 0).exit_code == 5
         assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
 def stack_file(tmp_path_factory):
-    """Three frames of 96 px: the same crystal, counted three times."""
+    """Three frames of 64 px: the same crystal, counted three times."""
     from fairstem.signals.making import make_signal, save
     from fairstem.simulate import phantom
 
-    frames = [phantom("p2", shape=(96, 96), peak=20, seed=seed).data for seed in (1, 2, 3)]
+    frames = [phantom("p2", shape=(64, 64), peak=20, seed=seed).data for seed in (1, 2, 3)]
     path = tmp_path_factory.mktemp("stack") / "stack.hspy"
     save(make_signal(np.stack(frames), pixel_size_nm=(0.012, 0.012), noise=(1, 0, 0), title="three"), path)
     return path
@@ -282,9 +282,11 @@ class TestStack:
         from fairstem.signals import load
 
         given = load(stack_file, warn=False)
-        wanted = [nonlocal_means(frame).astype(np.float32) for frame in given.data]
+        wanted = [nonlocal_means(frame, search="local").astype(np.float32) for frame in given.data]
         for name, lazy in (("eager", ()), ("lazy", ("--lazy",))):
-            done = fairstem("denoise", stack_file, "-o", tmp_path / name, "--json", *lazy)
+            done = fairstem(
+                "denoise", stack_file, "-o", tmp_path / name, "--json", "--search", "local", *lazy
+            )
             assert done.exit_code == 0, done.stderr
             facts = json.loads(done.stdout)
             assert facts["frames"] == 3
@@ -300,7 +302,7 @@ class TestStack:
         done = fairstem("denoise", stack_file, "-o", tmp_path / "out", "--frame", "-1", "--json")
         assert done.exit_code == 0, done.stderr
         assert json.loads(done.stdout)["frames"] is None
-        assert load(tmp_path / "out" / "denoised.hspy", warn=False).data.shape == (96, 96)
+        assert load(tmp_path / "out" / "denoised.hspy", warn=False).data.shape == (64, 64)
         assert fairstem("denoise", stack_file, "-o", tmp_path / "no", "--frame", 3).exit_code == 4
         assert not (tmp_path / "no").exists()
 

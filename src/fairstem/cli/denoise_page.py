@@ -342,7 +342,8 @@ def page(denoised: Denoised, *, source: str = "") -> Report:
     """
     from fairstem import __version__
 
-    shown = section(denoised, title="Denoised image, and what deviates from its crystal")
+    more = ", and what deviates from its crystal" if len(denoised.found.lattices) else ""
+    shown = section(denoised, title=f"Denoised image{more}")
     cite = Section("", [Citation([c.format(version=__version__) for c in CITE])])
     size = "" if denoised.pixel_size_nm is None else f", {denoised.pixel_size_nm[1]:.5g} nm per pixel"
     shape = " × ".join(map(str, denoised.image.shape))
