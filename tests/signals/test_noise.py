@@ -9,8 +9,8 @@ import pytest
 from scipy import ndimage
 
 import fairstem as fs
-from fairstem.errors import DataError
-from fairstem.signals import NoiseModel, estimate_noise
+from fairstem.errors import DataError, DataWarning
+from fairstem.signals import NoiseModel, estimate_noise, noise_of, open_data
 
 
 def recorded(seed=0, shape=(320, 320), peak=40, **detector):
@@ -180,3 +180,57 @@ def test_a_signal_is_counts_only_when_its_noise_says_so(gain, source):
     assert noise["source"] == source
     assert noise["gain"] == pytest.approx(gain, rel=0.1)
     assert table["height"].median() == pytest.approx(p.truth["height"].median(), rel=0.2)
+
+
+def signal_that_says(image, **stored):
+    import hyperspy.api as hs
+
+    signal = hs.signals.Signal2D(image)
+    signal.metadata.set_item("Signal.Noise_properties.Variance_linear_model", stored)
+    return signal
+
+
+def model_of(signal, **numbers):
+    image = np.asarray(signal.data, float)
+    return noise_of(open_data(signal), image, np.isfinite(image), **numbers)
+
+
+@pytest.mark.parametrize("gain", [1.0, 12.5])
+def test_noise_of_the_metadata_is_used_where_the_image_agrees(gain):
+    stored = {"gain_factor": gain, "gain_offset": 0.0, "correlation_factor": 1.0}
+    model = model_of(signal_that_says(recorded(gain=gain).data, **stored))
+    assert (model.source, model.gain, model.offset) == ("given", gain, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("gain", "stored"),
+    [
+        (6000.0, {"gain_factor": 1.0, "gain_offset": 0.0}),
+        (0.01, {"gain_factor": 1.0, "gain_offset": 0.0}),
+        (5.0, {"gain_factor": 0.0, "gain_offset": 2.0}),
+    ],
+    ids=["far more noise", "far less noise", "constant noise"],
+)
+def test_noise_of_the_metadata_that_the_image_contradicts_is_estimated_instead(gain, stored):
+    signal = signal_that_says(recorded(gain=gain).data, **stored)
+    with pytest.warns(DataWarning, match="metadata say.*estimated from the image") as caught:
+        model = model_of(signal)
+    assert len(caught) == 1
+    assert model.source == "estimated"
+    assert model.gain == pytest.approx(gain, rel=0.1)
+    # what the caller says is never overridden
+    given = model_of(signal, gain=1.0)
+    assert (given.source, given.gain) == ("given", 1.0)
+
+
+def test_counts_are_counts_whatever_the_metadata_say():
+    signal = signal_that_says(recorded().data, gain_factor=50.0, gain_offset=0.0)
+    with pytest.warns(DataWarning, match="gain 50"):
+        assert model_of(signal).source == "counts"
+
+
+def test_noise_of_the_metadata_is_used_where_it_cannot_be_measured():
+    signal = signal_that_says(
+        np.random.default_rng(0).poisson(9.0, (16, 16)), gain_factor=3.0, gain_offset=0.0
+    )
+    assert model_of(signal).gain == 3.0

@@ -53,7 +53,9 @@ def choose_noise(
     else:
         raise DataError(f"noise={noise!r}", needed="'auto', 'poisson', 'poisson-gauss' or 'gaussian'")
     lowest = float(image[mask].min())
-    if model.poisson and model.source != "estimated" and model.readout == 0 and lowest < model.offset:
+    # an offset is known to a fraction of an electron, zero exactly
+    zero = model.offset - (0.5 * model.gain if model.source == "given" else 0.0)
+    if model.poisson and model.source != "estimated" and model.readout == 0 and lowest < zero:
         raise DataError(
             f"image has values below zero electrons (lowest {lowest:.4g}, offset {model.offset:.4g}, no readout noise)",
             needed="counts, or the detector's gain, offset and readout noise",

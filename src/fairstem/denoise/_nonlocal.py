@@ -92,11 +92,14 @@ def nonlocal_means(
     True
     """
     opened = _opened(image, (2, 3))
+    options, dtype = Options(noise, search, strength, gain, offset, readout), _result_type(opened)
     if len(opened.array.shape) == 2:
-        return separate(image, noise, search, strength, gain=gain, offset=offset, readout=readout).image
-    options = Options(noise, search, strength, gain, offset, readout)
+        done = _one_image(opened, options)
+        if opened.kind == "hyperspy":
+            return separation_of(opened, options, done, dtype).image
+        # a plain array has no place for what else is known
+        return opened.rewrap(done.values.astype(dtype))
     model = _noise_of_stack(opened, options)
-    dtype = _result_type(opened)
 
     def one(number: int, frame: NDArray[Any]) -> DenoisedFrame:
         return denoise_frame(_plain(frame), options, model, f"frame {number}")
@@ -161,10 +164,12 @@ def separate(
     """
     opened = _opened(image, (2,))
     options = Options(noise, search, strength, gain, offset, readout)
+    return separation_of(opened, options, _one_image(opened, options), _result_type(opened))
+
+
+def _one_image(opened: Opened, options: Options) -> DenoisedFrame:
     array = _plain(opened.array)
-    model = noise_of_frame(opened, array, options)
-    done = denoise_frame(array, options, model)
-    return separation_of(opened, options, done, _result_type(opened))
+    return denoise_frame(array, options, noise_of_frame(opened, array, options))
 
 
 def _opened(image: Any, dimensions: tuple[int, ...]) -> Opened:

@@ -20,8 +20,8 @@ __all__ = ["deviations_table", "inflation", "judge_deviations", "retention_table
 
 Floats = NDArray[np.float64]
 _TERMS = 6
-_FEWEST = 20  # sites: the median of fewer is no measure
-_INFLATED = 1.5  # perfect crystals: 0.8 to 1.2; 24 defects among 512 sites: 1.1
+_FEWEST = 40  # sites: the median of fewer is no measure
+_INFLATED = 1.35  # perfect crystals: up to 1.17; 24 defects among 512 sites: up to 1.09
 _SHIFTS_PX = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 _PX = 1e-3  # nm: with this pixel size a pm is a px
 
@@ -109,7 +109,8 @@ def retention_table(
 def _of_part(part: Part, strength: float, pixel_size_nm: tuple[float, float] | None) -> pd.DataFrame:
     sites = part.crystal.sites[part.tested]
     tails = chi2.sf(part.deviations.statistic[np.isfinite(part.deviations.statistic)], _TERMS)
-    certainty = fit_certainty(tails, strength)
+    # the column in question is one more that deviates: where none does, none would ever be believed
+    certainty = fit_certainty(np.append(tails, 0.0), strength)
     information = site_information(part.crystal.estimate.mean, sites, part.region)
     if pixel_size_nm is None:
         return expected_retention(
