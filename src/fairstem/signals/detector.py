@@ -141,7 +141,7 @@ def _linear_model(signal: Any) -> NoiseModel | None:
     variance = float(stored.get("gain_offset", 0.0)) * correlation
     if gain <= 0:
         return NoiseModel(1.0, 0.0, float(np.sqrt(variance)), False, "given")
-    return NoiseModel(gain, -variance / gain, 0.0, source="given")
+    return NoiseModel(gain, 0.0 - variance / gain, 0.0, source="given")
 
 
 def _middle(
