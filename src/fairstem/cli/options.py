@@ -76,9 +76,11 @@ def as_options(text: str) -> str:
     'give it with --pixel-size-nm'
     >>> as_options("pass one of dataset=0 'HAADF'")
     "pass one of --dataset 0 'HAADF'"
+    >>> as_options("export it to .hspy")
+    'export it to .hspy'
     """
     named = _ARGUMENT.sub(lambda m: f"--{m[1].replace('_', '-')} ", text)
-    return re.sub(r" +(?=[;,.:)]|$)", "", named.replace("  ", " "))
+    return re.sub(r" +(?=[;,:)]|\.(?:\s|$)|$)", "", named.replace("  ", " "))
 
 
 def numbers(text: str, name: str, count: tuple[int, ...] = (1, 2)) -> tuple[float, ...]:
