@@ -45,7 +45,8 @@ def nonlocal_means(
     Parameters
     ----------
     image : HyperSpy signal, numpy or dask array (y, x) or (frame, y, x)
-        One image, or a stack whose frames are treated one by one.
+        One image, or a stack whose frames are treated one by one; the noise of a stack, where it isn't given, is
+        that of its first frame that has any. Masked pixels and NaN are left out, and predicted.
     noise
         ``"poisson"``: counted electrons, or `gain` times that plus `offset`; ``"poisson-gauss"``: with readout
         noise, estimated from the image unless `gain`, `offset` or `readout` are given; ``"gaussian"``: noise of
@@ -53,7 +54,7 @@ def nonlocal_means(
         or has its noise estimated.
     search
         Where like parts are looked for: ``"periodic"``: along the lattice alone; ``"local"``: by blocks alone,
-        without a lattice; ``"auto"``: each where it holds.
+        without a lattice; ``"auto"``: each where it holds. No lattice is looked for below 64 px a side.
     strength
         The parameter that matters: a column is left different from the crystal if its difference has a smaller
         probability by chance. 1: nothing at a column is ever erased, at the price of its noise. 0.001: a clean
@@ -65,13 +66,21 @@ def nonlocal_means(
     -------
     same kind as `image`
         Expected values in the unit of the input, of its data type where that is floating, else float32.
-        Lazy input gives lazy output.
+        Lazy input gives lazy output. A frame that is constant, or has less than a hundredth of the noise that
+        counting gives, is returned unchanged. A signal's provenance holds the checks of the assumptions and the
+        retention to expect; of a stack, each check where it is furthest from holding; of a lazy stack, neither.
+
+    Warns
+    -----
+    DataWarning
+        NaN or masked pixels; values taken for electrons whose noise is far from that of counting; noise in the
+        metadata that the image contradicts.
 
     Raises
     ------
     DataTypeError, DataError
         Not an image or a stack, all NaN, infinite, fewer than 16 pixels a side; negative counts without readout
-        noise; an unknown name; a strength outside (0, 1].
+        noise; an unknown name; a strength outside (0, 1]; no lattice with ``search="periodic"``.
 
     Notes
     -----
