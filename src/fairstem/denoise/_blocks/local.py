@@ -22,14 +22,14 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _SCALES = (4, 2, 1)
-_STEP = 3  # px between reference blocks
+_STEP = 3  # px of each scale between reference blocks
 _LEVEL = 3.0  # hard threshold, in standard deviations of the noise
 _RADIUS = {4: 32, 2: 32, 1: 12}  # px of each scale within which blocks are searched
 _STRIDE = 2  # px between candidates
 _REACH = 3  # cells each way in which a crystal's blocks are searched
 _FAR = 4.0  # Gaussian sigma, px, of the filter far from where the estimate is needed
 _MARGIN = 64.0  # px round it from which alike blocks come
-_GRID = 12  # px: blocks (3 px) and bins (4 px) both repeat
+_GRID = 12  # px: bins and blocks of all scales repeat
 _MOST = 0.7  # of the image: a larger part isn't cut out
 _WINDOW = 1  # px of each scale by which a translated block may be off
 
@@ -207,10 +207,12 @@ def _at_scale(
     sums, expected = bin_counts(counts, b), bin_counts(mean, b)
     leverage, seen = np.zeros(sums.shape), np.zeros(sums.shape, bool)
     corners = reference_blocks(sums.shape, _STEP, where)
-    for level in levels:
+    groups, sizes = np.zeros((0, GROUP, 2), np.int32), np.zeros(0, np.int32)
+    for n, level in enumerate(levels):
         root = np.sqrt(expected)
         guide = (2 * root).astype(np.float32)
-        groups, sizes = _match(guide, corners, _RADIUS[b], vectors)
+        if n < 2:  # a third search finds the same blocks
+            groups, sizes = _match(guide, corners, _RADIUS[b], vectors)
         total = np.zeros((3, *sums.shape), np.float32)
         stabilised = (root + sums / root).astype(np.float32)
         collaborate(stabilised, guide, groups, sizes, level, overlap_table(), kaiser(), total)

@@ -20,15 +20,15 @@ _COARSEST, _FINEST = 64.0, 2.2  # periods, px
 _RATIO = np.sqrt(2.0)  # between the periods of neighbouring bands
 _WINDOW = 24.0  # Gaussian sigma, px, of the window in which a band's power is measured
 _DOUBT = 0.7  # standard errors of its power that a band must exceed the noise by
-_DETAIL = 6.0  # px: finer periods are detail that counts of 2 x 2 px blur
+_DETAIL = 9.0  # px: finer periods are detail that counts of 2 x 2 px may blur
 _SPOT = 5.0  # Gaussian sigma, px, of the window in which detail is looked for
-_SEEN = 4.0  # standard deviations of noise
+_SEEN = 3.0  # standard deviations of noise
 _REACH = 8  # px round detail
 
 
 @dataclass(frozen=True)
 class Texture:
-    """The filtered image, and where it has power in detail that counts of 2 x 2 px would blur."""
+    """The filtered image, and where it has power in detail that counts of 2 x 2 px may blur."""
 
     estimate: Estimate
     detail: NDArray[np.bool_]
@@ -85,8 +85,9 @@ def filter_texture(counts: Floats) -> Texture:
     return Texture(Estimate(mean, leverage), _detail(fine, own, variance))
 
 
-def _detail(fine: Floats, own: float, variance: Floats) -> NDArray[np.bool_]:
-    power = ndimage.gaussian_filter(fine**2, _SPOT)
-    excess = power / (own * variance) - 1.0
-    seen = excess > _SEEN * np.sqrt(2.0 / (4 * np.pi * _SPOT**2 * own))
-    return np.asarray(ndimage.maximum_filter(seen, 2 * _REACH + 1), bool)
+def _detail(fine: Floats, own: float, mean: Floats) -> NDArray[np.bool_]:
+    """Return where the fine bands have more power than the noise of the surroundings, as bright spots have too."""
+    excess = ndimage.gaussian_filter(fine**2, _SPOT) / (own * mean) - 1.0
+    # few counts are not Gaussian: their squares scatter more
+    error = np.sqrt((2.0 / own + 1.0 / mean) / (4 * np.pi * _SPOT**2))
+    return np.asarray(ndimage.maximum_filter(excess > _SEEN * error, 2 * _REACH + 1), bool)
