@@ -193,8 +193,9 @@ def test_table_counts_what_stands_out_from_columns_that_all_deviate(taken_apart)
     assert scale == pytest.approx(4 * plain.attrs["inflation"][0], rel=0.25)
     table = deviations_table(inflated, None, 1.0, 1.0)
     assert table.attrs["inflation"] == [scale]
-    both = plain[plain["site"] >= 0].merge(table, on="row", suffixes=("", "_inflated"))
-    assert len(both) == (plain["site"] >= 0).sum() > 0
+    columns = [t[t["site"] >= 0].reset_index(drop=True) for t in (plain, table)]
+    both = columns[0].join(columns[1].add_suffix("_inflated"))
+    assert len(columns[0]) == len(columns[1]) > 0
     ratio = plain.attrs["inflation"][0]
     np.testing.assert_allclose(both["statistic_inflated"], both["statistic"] * 4 * ratio / scale)
     np.testing.assert_allclose(both["p_value_inflated"], chi2.sf(both["statistic_inflated"], 6))

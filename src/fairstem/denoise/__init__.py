@@ -1,4 +1,4 @@
-"""Denoising: non-local means that keep the defects, variance stabilisation, tensor SVD."""
+"""Denoising: what repeats in an image is averaged, what does not is kept."""
 
 import lazy_loader as _lazy
 

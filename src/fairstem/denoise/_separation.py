@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fairstem.denoise._frame import DenoisedFrame, Options
-from fairstem.denoise._tables import deviations_table, retention_table
+from fairstem.denoise._tables import deviations_table, no_deviations, no_retention, retention_table
 from fairstem.priors import PriorCheck
 from fairstem.signals import NoiseModel, Opened
 
@@ -91,7 +91,7 @@ class Separation:
 def separation_of(opened: Opened, options: Options, done: DenoisedFrame, dtype: np.dtype[Any]) -> Separation:
     """Put together what is known of one image."""
     parts = () if done.analysis is None else done.analysis.parts
-    retention, deviations, crystal = pd.DataFrame(), pd.DataFrame(), None
+    retention, deviations, crystal = no_retention(), no_deviations().drop(columns="row"), None
     if done.analysis is not None:
         size = opened.pixel_size_nm
         retention = retention_table(done.analysis, options.strength, size)

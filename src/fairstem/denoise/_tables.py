@@ -10,13 +10,20 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from fairstem.denoise._analysis import Analysis, Part
-from fairstem.denoise._contracts import Deviations
+from fairstem.denoise._contracts import Deviations, Estimate
 from fairstem.denoise._crystal.certainty import fit_certainty
 from fairstem.denoise._crystal.describe import describe_deviations
 from fairstem.denoise._crystal.retention import expected_retention, site_information
 from fairstem.priors import PriorCheck
 
-__all__ = ["deviations_table", "inflation", "judge_deviations", "retention_table"]
+__all__ = [
+    "deviations_table",
+    "inflation",
+    "judge_deviations",
+    "no_deviations",
+    "no_retention",
+    "retention_table",
+]
 
 Floats = NDArray[np.float64]
 _TERMS = 6
@@ -79,15 +86,32 @@ def deviations_table(
         table = describe_deviations(scaled, part.crystal.sites[part.tested], pixel_size_nm)
         table.insert(0, "crystal", number)
         tables.append(table)
-    whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-    if tables:
-        whole["height"] *= unit
-        ny, nx = analysis.share.shape
-        inside = whole["y"].between(-0.5, ny - 0.5) & whole["x"].between(-0.5, nx - 0.5)
-        sure = whole["p_value"] < tail
-        whole = whole[sure & inside].sort_values("p_value", kind="stable").reset_index(drop=True)
+    whole = pd.concat(tables, ignore_index=True) if tables else no_deviations()
+    ny, nx = analysis.share.shape
+    inside = whole["y"].between(-0.5, ny - 0.5) & whole["x"].between(-0.5, nx - 0.5)
+    whole = whole[inside & (whole["p_value"] < tail)].sort_values("p_value", kind="stable", ignore_index=True)
+    whole["height"] *= unit
+    at = np.rint(whole[["y", "x"]].to_numpy(float)).astype(int)
+    whole["share"] = analysis.share[at[:, 0], at[:, 1]]
     whole.attrs["inflation"] = scales
-    return whole
+    return whole.drop(columns="row")
+
+
+def no_deviations() -> pd.DataFrame:
+    """Return the table of an image from which nothing deviates."""
+    nothing = Estimate(np.ones((1, 1)), np.zeros((1, 1)))
+    none, terms = np.zeros(0), np.zeros((0, _TERMS))
+    deviations = Deviations(
+        nothing, none.astype(bool), none, terms, np.zeros((0, _TERMS, _TERMS)), np.zeros((0, 5))
+    )
+    table = describe_deviations(deviations, np.zeros((0, 5)))
+    table.insert(0, "crystal", 0)
+    return table
+
+
+def no_retention() -> pd.DataFrame:
+    """Return the table of an image without a crystal."""
+    return pd.DataFrame(columns=["crystal", "site", "quantity", "amount", "found", "kept", "amount_90"])
 
 
 def retention_table(
@@ -101,7 +125,7 @@ def retention_table(
         table = _of_part(part, strength, pixel_size_nm)
         table.insert(0, "crystal", number)
         tables.append(table)
-    whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    whole = pd.concat(tables, ignore_index=True) if tables else no_retention()
     whole.attrs["unit"] = "px" if pixel_size_nm is None else "pm"
     return whole
 
