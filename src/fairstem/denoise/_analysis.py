@@ -32,6 +32,7 @@ _LEAST_CELLS = 9.0
 _LEAST_SIDE = 64  # px: what `find_lattice` needs
 _PRESENT = 0.5  # share of the crystal's contrast from which a place belongs to it
 _COHERENT = 0.35  # share of the local contrast that a lattice's reflections carry, where it is
+_CLEAR = 8.0  # sd: noise reaches it once an image
 _SAME = 0.01  # of the area: less is not worth another fit
 _STRUCTURE = 4.5  # sd of white noise: what is left there is structure
 _TERMS = 6  # of a site's statistic
@@ -244,7 +245,11 @@ def _join(k: Floats, parts: Sequence[Part], mask: Bools | None) -> Estimate:
 def _doubtful(k: Floats, whole: Estimate, parts: Sequence[Part], window: float, mask: Bools | None) -> Bools:
     """Return where the crystals leave structure over, or no crystal is."""
     covered = np.clip(sum((part.region for part in parts), np.zeros(k.shape)), 0, 1)
-    left = structure_map(standardised(k, whole, mask), mask) > _STRUCTURE
-    left = ndimage.binary_opening(left, iterations=2)
-    there = left | (covered < 0.9)
+    structure = structure_map(standardised(k, whole, mask), mask)
+    # somewhere in an image noise looks like structure: a place counts if it is clear somewhere
+    places, number = ndimage.label(structure > _STRUCTURE)
+    clear = np.zeros(number + 1, dtype=bool)
+    clear[places[structure > _CLEAR]] = True
+    clear[0] = False
+    there = clear[places] | (covered < 0.9)
     return np.asarray(ndimage.binary_dilation(there, iterations=max(4, round(0.5 * window))))

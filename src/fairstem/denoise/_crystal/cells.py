@@ -77,7 +77,7 @@ def _fitted(image: Floats, fractions: Floats, values: Floats, vectors: Floats) -
     )
     if n > _MOST_FITTED:
         return np.column_stack([fractions, width, height, np.full(n, base)])
-    shape = [min(m, max(8, round(m / 3))) for m in image.shape]
+    shape = [min(m, max(8, round(m / 4))) for m in image.shape]
     spots = np.stack(np.meshgrid(*(np.arange(m) / m for m in shape), indexing="ij"), axis=-1).reshape(-1, 2)
     target = map_coordinates(image, (spots * image.shape).T, order=3, mode="grid-wrap")
     shifts = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)], dtype=np.float64)
@@ -92,7 +92,7 @@ def _fitted(image: Floats, fractions: Floats, values: Floats, vectors: Floats) -
         return out
 
     first = np.concatenate([np.column_stack([fractions, np.log(width), height]).ravel(), [base]])
-    fit = least_squares(lambda p: model(p) - target, first, method="lm", max_nfev=10 * len(first))
+    fit = least_squares(lambda p: model(p) - target, first, method="lm", xtol=1e-6, ftol=1e-8)
     found = fit.x[:-1].reshape(n, 4)
     moved = found[:, :2] - fractions
     far = np.hypot(*(moved @ vectors).T) > 0.7 * width

@@ -17,6 +17,7 @@ Complex = NDArray[np.complex128]
 _SIGNIFICANT = 8.0  # twice the log-likelihood that row shifts must gain
 _CHANCE = 20.0  # twice the log-likelihood of a wave beyond what the best of all frequencies has by chance
 _MOST_WAVES, _LOOKS = 16, 8
+_MOST_A_CELL = 4.0  # standard deviations
 _SLOWEST = 0.25  # waves a cell: what is slower belongs to the smooth field
 
 
@@ -131,7 +132,7 @@ def fit_waves(score: Floats, information: Floats, present: Scan, cell: float) ->
     fy, fx = np.meshgrid(np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1]), indexing="ij")
     allowed = np.hypot(fy, fx) * cell > _SLOWEST
     threshold = 2 * math.log(score[0].size) + _CHANCE
-    rest, changed = score.copy(), False
+    rest, changed = _without_impulses(score, information, max(round(cell), 4)), False
     frequencies, amplitudes = list(present.frequencies), list(present.amplitudes)
     for n, f in enumerate(present.frequencies):
         step = _amplitude(rest, f, total)
@@ -154,6 +155,21 @@ def fit_waves(score: Floats, information: Floats, present: Scan, cell: float) ->
     if not changed:
         return None
     return replace(present, frequencies=np.array(frequencies), amplitudes=np.array(amplitudes))
+
+
+def _without_impulses(score: Floats, information: Floats, block: int) -> Floats:
+    """Limit what one cell says: a few displaced columns are not a vibration."""
+    out = np.empty_like(score)
+    for c in (0, 1):
+        edges = [np.arange(0, n, block) for n in score[c].shape]
+        told, known = (
+            np.add.reduceat(np.add.reduceat(a, edges[0], axis=0), edges[1], axis=1)
+            for a in (score[c], information[2 * c])
+        )
+        share = np.minimum(1.0, _MOST_A_CELL * np.sqrt(known) / np.maximum(np.abs(told), 1e-300))
+        rows, columns = (np.arange(n) // block for n in score[c].shape)
+        out[c] = score[c] * share[rows][:, columns]
+    return out
 
 
 def _amplitude(score: Floats, f: Floats, total: Floats) -> Complex:
