@@ -167,7 +167,7 @@ def _advantages(
     loose = spread / np.array([(contrast * gain) ** 2 * float(b.var()), gains**2, (place * period) ** 2])
     blocks = (own[0].shape[0] // size) * (own[0].shape[1] // size)
     residual = np.full((len(steps), blocks), np.nan)
-    _residuals(*own, *other, steps, size, stride, gain, loose, _FARTHEST * period, residual)
+    _residuals(own, other, steps, size, stride, (gain, loose, _FARTHEST * period), residual)
     independent = max(size**2 / (4 * math.pi * sigma**2), 1.0)
     here = np.isfinite(residual[0]).sum()
     for s in range(1, len(steps)):
@@ -208,9 +208,13 @@ def _lay(image: Singles, good: Singles, at: Floats, out: Singles) -> None:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _residuals(own, own_n, other, other_n, steps, size, stride, gain, loose, far, out):  # type: ignore[no-untyped-def]
-    """Fill (steps, blocks) with least residuals over their expected share of noise; NaN if not covered."""
-    across = own.shape[1] // size
+def _residuals(own, other, steps, size, stride, law, out):  # type: ignore[no-untyped-def]
+    """Fill (steps, blocks) with least residuals over their expected share of noise; NaN if not covered.
+
+    `own` and `other` are (values, frames behind each); `law` is that of `_least`.
+    """
+    own_n = own[1]
+    across = own_n.shape[1] // size
     for block in range(out.shape[1]):
         top, left = block // across * size, block % across * size
         noise = 0.0
@@ -220,9 +224,8 @@ def _residuals(own, own_n, other, other_n, steps, size, stride, gain, loose, far
         if noise == np.inf:
             continue
         for s in range(len(steps)):
-            least, more = _least(
-                own, other, other_n, top, left, size, stride, steps[s, 0], steps[s, 1], gain, loose, far
-            )
+            step = (steps[s, 0], steps[s, 1])
+            least, more = _least(own[0], other, (top, left), step, size, stride, law)
             if least < 0:
                 if s == 0:
                     break
@@ -250,11 +253,15 @@ def _solve(lower: Floats, right: Floats) -> None:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _least(own, other, other_n, top, left, size, stride, step_y, step_x, gain, loose, far):  # type: ignore[no-untyped-def]
+def _least(own, placed, corner, step, size, stride, law):  # type: ignore[no-untyped-def]
     """Return the least residual over small shifts, gains and offsets, and the mean of 1 / frames.
 
-    Gauss-Newton, with offset, gain and shift held by springs `loose`; -1 where a pixel is not covered.
+    Gauss-Newton, with offset, gain and shift held by springs; -1 where a pixel is not covered. `placed` is
+    (values, frames behind each); `law` is (gain to start from, springs of offset, gain and shift, farthest shift).
     """
+    other, other_n = placed
+    (top, left), (step_y, step_x) = corner, step
+    gain, loose, far = law
     ny, nx = other.shape
     dy, dx, best, share = 0.0, 0.0, np.inf, 0.0
     lower, change = np.zeros((4, 4)), np.zeros(4)
