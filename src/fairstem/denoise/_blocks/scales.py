@@ -10,7 +10,7 @@ from scipy.interpolate import make_interp_spline
 from fairstem.denoise._contracts import Estimate
 from fairstem.denoise._windows import block_mean, to_pixels
 
-__all__ = ["bin_counts", "blend", "keep_counts", "refine_grid", "smooth", "window_mean"]
+__all__ = ["bin_counts", "blend", "keep_counts", "mirrored_mean", "refine_grid", "smooth"]
 
 Floats = NDArray[np.float64]
 
@@ -46,10 +46,10 @@ def refine_grid(sums: Floats, b: int) -> Floats:
     return np.ascontiguousarray(_refine_rows(_refine_rows(sums, b).T, b).T)
 
 
-def window_mean(field: Floats, sigma: float) -> Floats:
+def mirrored_mean(field: Floats, sigma: float) -> Floats:
     """Return the mean in a Gaussian window of `sigma` px; the field is mirrored at its border.
 
-    Continuing the border would count its pixels many times over.
+    `window_mean` continues the border instead, which would count its pixels many times over.
     """
     block = int(sigma / _FINE) + 1
     coarse = ndimage.gaussian_filter(block_mean(field, block), sigma / block, mode="reflect")
@@ -72,11 +72,11 @@ def blend(first: Estimate, second: Estimate, counts: Floats) -> Estimate:
     step = second.mean - first.mean
     rise = second.leverage - first.leverage
     slope, power = step * (first.mean - counts) + counts * rise, step**2
-    wide = _ratio(-window_mean(slope, _WIDE), window_mean(power, _WIDE))
+    wide = _ratio(-mirrored_mean(slope, _WIDE), mirrored_mean(power, _WIDE))
     # as if so much had been seen beforehand
-    prior = np.maximum(window_mean(counts, _WIDE), 0.0) / (4 * np.pi * _NARROW**2 * _SPREAD**2)
-    seen = window_mean(power, _NARROW)
-    weight = _ratio(prior * wide - window_mean(slope, _NARROW), seen + prior)
+    prior = np.maximum(mirrored_mean(counts, _WIDE), 0.0) / (4 * np.pi * _NARROW**2 * _SPREAD**2)
+    seen = mirrored_mean(power, _NARROW)
+    weight = _ratio(prior * wide - mirrored_mean(slope, _NARROW), seen + prior)
     # the weight follows the counts too
     own = ((weight > 0) & (weight < 1)) * seen / np.maximum(seen + prior, 1e-30) / (2 * np.pi * _NARROW**2)
     return Estimate(first.mean + weight * step, first.leverage + weight * rise + own)
@@ -92,6 +92,6 @@ def keep_counts(estimate: Estimate, counts: Floats) -> Estimate:
 
     Gains that were chosen from the counts themselves lose some of them at low dose, 3 % at 0.3 per pixel.
     """
-    kept, lost = (window_mean(part, _KEPT) for part in (counts, estimate.mean))
+    kept, lost = (mirrored_mean(part, _KEPT) for part in (counts, estimate.mean))
     ratio = np.maximum(kept, 0.0) / np.maximum(lost, 1e-12)
     return Estimate(estimate.mean * ratio, estimate.leverage + 1 / (4 * np.pi * _KEPT**2))

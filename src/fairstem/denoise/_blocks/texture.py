@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from fairstem.denoise._blocks.scales import window_mean
+from fairstem.denoise._blocks.scales import mirrored_mean
 from fairstem.denoise._contracts import Estimate
 
 __all__ = ["Texture", "filter_texture"]
@@ -68,13 +68,13 @@ def filter_texture(counts: Floats) -> Texture:
         if variance.size == 0:
             mean += band.values
             leverage += band.own
-            variance = np.maximum(window_mean(counts, _WINDOW), 1e-9)
+            variance = np.maximum(mirrored_mean(counts, _WINDOW), 1e-9)
             continue
         window = max(_WINDOW, band.period)
         noise = band.power * variance
         # standard error of the power of noise: the window holds so many independent values
         error = np.sqrt(2.0 / (4 * np.pi * window**2 * band.power))
-        power = np.maximum(window_mean(band.values**2, window), 1e-12)
+        power = np.maximum(mirrored_mean(band.values**2, window), 1e-12)
         gain = np.maximum(1.0 - noise * (1.0 + _DOUBT * error) / power, 0.0)
         mean += gain * band.values
         # the gain follows the counts too: by 2 (1 - g) of a pixel's weight in its own window
