@@ -56,6 +56,24 @@ def _range(centre: float, reach: float, size: int) -> tuple[int, int]:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _functions(site: Floats, shape: tuple[int, int], gy: Floats, gx: Floats) -> tuple[int, int, int, int]:
+    """Fill the functions of a site along both axes; return the box round its disc: first and last + 1, y then x."""
+    reach = RADIUS * site[2]
+    y0, y1 = _range(site[0], reach, shape[0])
+    x0, x1 = _range(site[1], reach, shape[1])
+    _hermite(y0, y1, site[0], site[2], gy)
+    _hermite(x0, x1, site[1], site[2], gx)
+    return y0, y1, x0, x1
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _in_row(site: Floats, y: int, size: int) -> tuple[int, int]:
+    """Pixels of row `y`, of length `size`, inside the disc of a site: first, last + 1."""
+    reach = RADIUS * site[2]
+    return _range(site[1], math.sqrt(max(reach * reach - (y - site[0]) ** 2, 0.0)), size)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def solve(matrix: Floats, right: Floats, ridge: float, out: Floats) -> bool:
     """Solve (matrix + ridge·its diagonal) out = right for a symmetric matrix; False when it is not positive."""
     n = right.shape[0]
@@ -117,17 +135,13 @@ def _site_sums(
     gy: Floats, gx: Floats, score: Floats, info: Floats,
 ) -> None:  # fmt: skip
     """Score u (6) and Fisher information F (6, 6) of the coefficients of one site."""
-    cy, cx, width, height = site[0], site[1], site[2], site[4]
-    reach = RADIUS * width
-    y0, y1 = _range(cy, reach, k.shape[0])
-    first, last = _range(cx, reach, k.shape[1])
-    _hermite(y0, y1, cy, width, gy)
-    _hermite(first, last, cx, width, gx)
+    height = site[4]
+    y0, y1, first, _ = _functions(site, k.shape, gy, gx)
     score[:] = 0.0
     info[:] = 0.0
     sums = np.empty((4, 3))
     for y in range(y0, y1):
-        x0, x1 = _range(cx, math.sqrt(max(reach * reach - (y - cy) ** 2, 0.0)), k.shape[1])
+        x0, x1 = _in_row(site, y, k.shape[1])
         _row_sums(k, mean, weight, floor, y, x0, x1, first, gx, sums)
         for j in range(6):
             a = gy[y - y0, ORDER_Y[j]]
@@ -145,18 +159,14 @@ def _site_sums(
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _add_one(mean: Floats, site: Floats, beta: Floats, gy: Floats, gx: Floats) -> None:
     """Add the sum of a site's functions times `beta` to `mean`, inside its disc."""
-    cy, cx, width, height = site[0], site[1], site[2], site[4]
-    reach = RADIUS * width
-    y0, y1 = _range(cy, reach, mean.shape[0])
-    first, last = _range(cx, reach, mean.shape[1])
-    _hermite(y0, y1, cy, width, gy)
-    _hermite(first, last, cx, width, gx)
+    height = site[4]
+    y0, y1, first, _ = _functions(site, mean.shape, gy, gx)
     for y in range(y0, y1):
         a, b, c = height * gy[y - y0, 0], height * gy[y - y0, 1], height * gy[y - y0, 2]
         f0 = a * beta[0] + b * beta[1] + c * beta[3]
         f1 = a * beta[2] + b * beta[4]
         f2 = a * beta[5]
-        x0, x1 = _range(cx, math.sqrt(max(reach * reach - (y - cy) ** 2, 0.0)), mean.shape[1])
+        x0, x1 = _in_row(site, y, mean.shape[1])
         for x in range(x0, x1):
             mean[y, x] += f0 * gx[x - first, 0] + f1 * gx[x - first, 1] + f2 * gx[x - first, 2]
 
@@ -280,18 +290,11 @@ def cross_information(mean: Floats, weight: Floats, floor: Floats, sites: Floats
     ay, ax, by, bx = _buffer(sites), _buffer(sites), _buffer(sites), _buffer(sites)
     for p in range(pairs.shape[0]):
         s, t = sites[pairs[p, 0]], sites[pairs[p, 1]]
-        rs, rt = RADIUS * s[2], RADIUS * t[2]
-        sy0, sy1 = _range(s[0], rs, mean.shape[0])
-        ty0, ty1 = _range(t[0], rt, mean.shape[0])
-        sx0, sx1 = _range(s[1], rs, mean.shape[1])
-        tx0, tx1 = _range(t[1], rt, mean.shape[1])
-        _hermite(sy0, sy1, s[0], s[2], ay)
-        _hermite(ty0, ty1, t[0], t[2], by)
-        _hermite(sx0, sx1, s[1], s[2], ax)
-        _hermite(tx0, tx1, t[1], t[2], bx)
+        sy0, sy1, sx0, _ = _functions(s, mean.shape, ay, ax)
+        ty0, ty1, tx0, _ = _functions(t, mean.shape, by, bx)
         for y in range(max(sy0, ty0), min(sy1, ty1)):
-            a0, a1 = _range(s[1], math.sqrt(max(rs * rs - (y - s[0]) ** 2, 0.0)), mean.shape[1])
-            b0, b1 = _range(t[1], math.sqrt(max(rt * rt - (y - t[0]) ** 2, 0.0)), mean.shape[1])
+            a0, a1 = _in_row(s, y, mean.shape[1])
+            b0, b1 = _in_row(t, y, mean.shape[1])
             for x in range(max(a0, b0), min(a1, b1)):
                 w = weight[y, x] / max(mean[y, x], floor[y, x]) * s[4] * t[4]
                 for i in range(6):
@@ -310,18 +313,11 @@ def put_leverage(
     f = np.empty(6)
     for p in range(pairs.shape[0]):
         s, t = sites[pairs[p, 0]], sites[pairs[p, 1]]
-        rs, rt = RADIUS * s[2], RADIUS * t[2]
-        sy0, sy1 = _range(s[0], rs, mean.shape[0])
-        ty0, ty1 = _range(t[0], rt, mean.shape[0])
-        sx0, sx1 = _range(s[1], rs, mean.shape[1])
-        tx0, tx1 = _range(t[1], rt, mean.shape[1])
-        _hermite(sy0, sy1, s[0], s[2], ay)
-        _hermite(ty0, ty1, t[0], t[2], by)
-        _hermite(sx0, sx1, s[1], s[2], ax)
-        _hermite(tx0, tx1, t[1], t[2], bx)
+        sy0, sy1, sx0, _ = _functions(s, mean.shape, ay, ax)
+        ty0, ty1, tx0, _ = _functions(t, mean.shape, by, bx)
         for y in range(max(sy0, ty0), min(sy1, ty1)):
-            a0, a1 = _range(s[1], math.sqrt(max(rs * rs - (y - s[0]) ** 2, 0.0)), mean.shape[1])
-            b0, b1 = _range(t[1], math.sqrt(max(rt * rt - (y - t[0]) ** 2, 0.0)), mean.shape[1])
+            a0, a1 = _in_row(s, y, mean.shape[1])
+            b0, b1 = _in_row(t, y, mean.shape[1])
             for x in range(max(a0, b0), min(a1, b1)):
                 for j in range(6):
                     f[j] = by[y - ty0, ORDER_Y[j]] * bx[x - tx0, ORDER_X[j]]
