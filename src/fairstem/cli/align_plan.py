@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,9 +48,9 @@ def plan_series(
     DataError
         If it does not fit into `memory`, or the files hold no series.
     """
+    from fairstem.cli.dry_run import what_comes_in, what_it_takes
     from fairstem.cli.series import load_series
     from fairstem.compute import parse_bytes, plan
-    from fairstem.compute.memory import available_bytes
     from fairstem.signals import describe, open_data
 
     signal = load_series(files, **{**source, "lazy": True})
@@ -69,18 +68,11 @@ def plan_series(
     return {
         "files": [str(file) for file in files],
         "frames": n,
-        "shape": facts["shape"],
-        "dtype": facts["dtype"],
-        "pixel_size_nm": facts["pixel_size_nm"],
-        "axes": facts["axes"],
-        "findings": facts.get("findings", []),
+        **what_comes_in(facts),
         "model": method.get("model", "rowwise"),
         "lazy": lazily,
         "chunks": facts["chunks"],
-        "plan": str(blocks),
-        "blocks": blocks.n_blocks,
-        "peak_bytes": peak,
-        "available_bytes": available_bytes(),
+        **what_it_takes(blocks, peak),
     }
 
 
@@ -147,33 +139,12 @@ def say_plan(facts: Mapping[str, Any], json: bool) -> None:
     json
         For a program, not for a reader.
     """
-    from fairstem.cli.console import emit, print_json
-    from fairstem.compute import format_bytes
+    from fairstem.cli import dry_run
 
-    if json:
-        print_json(facts)
-        return
-    size, free = facts["pixel_size_nm"], facts["available_bytes"]
     shape = " × ".join(map(str, facts["shape"][1:]))
-    stored = facts["chunks"]
-    lines = [
-        f"{_named(facts['files'])}: {facts['frames']} frames of {shape}, {facts['dtype']}",
-        "pixel size: "
-        + ("unknown, so everything is in px" if size is None else f"{size[0]:.5g} × {size[1]:.5g} nm"),
-        f"model: {facts['model']}; frames are "
-        + ("read from disk one by one" if facts["lazy"] else "in memory"),
-        f"plan: {facts['plan']}",
-    ]
-    if stored:
-        chunk = " × ".join(map(str, stored["largest"]))
-        lines.append(
-            f"stored: {stored['number']} chunks of at most {chunk} ({format_bytes(stored['largest_bytes'])})"
-        )
-    lines.append(
-        f"peak memory: about {format_bytes(facts['peak_bytes'])}"
-        + ("" if free is None or not math.isfinite(free) else f"; {format_bytes(free)} are free")
-    )
-    emit([*lines, "nothing was written"])
+    what = f"{_named(facts['files'])}: {facts['frames']} frames of {shape}, {facts['dtype']}"
+    read = "read from disk one by one" if facts["lazy"] else "in memory"
+    dry_run.say_plan(facts, json, what, f"model: {facts['model']}; frames are {read}")
 
 
 def _named(files: Sequence[str]) -> str:

@@ -106,9 +106,9 @@ def _run(
 
 def _plan(file: Path, source: dict[str, Any]) -> dict[str, Any]:
     from fairstem.cli.atoms_measure import LIBRARY_BYTES, PEAK_BYTES_PER_PIXEL
+    from fairstem.cli.dry_run import what_comes_in, what_it_takes
     from fairstem.cli.inputs import load_image
     from fairstem.compute import plan
-    from fairstem.compute.memory import available_bytes
     from fairstem.signals import describe, open_data
 
     signal = load_image(file, lazy=True, **source)
@@ -119,38 +119,15 @@ def _plan(file: Path, source: dict[str, Any]) -> dict[str, Any]:
     blocks = plan(opened.array, budget=peak, keep_axes=(0, 1), working=0)
     return {
         "file": str(file),
-        "shape": facts["shape"],
-        "dtype": facts["dtype"],
-        "pixel_size_nm": facts["pixel_size_nm"],
-        "axes": facts["axes"],
-        "findings": facts.get("findings", []),
-        "plan": str(blocks),
-        "blocks": blocks.n_blocks,
-        "peak_bytes": peak,
-        "available_bytes": available_bytes(),
+        **what_comes_in(facts),
+        **what_it_takes(blocks, peak),
     }
 
 
 def _say_plan(facts: dict[str, Any], json: bool) -> None:
-    from fairstem.cli.console import emit, print_json
-    from fairstem.compute import format_bytes
+    from fairstem.cli.dry_run import say_plan
 
-    if json:
-        print_json(facts)
-        return
-    size = facts["pixel_size_nm"]
-    free = facts["available_bytes"]
-    emit(
-        [
-            f"{facts['file']}: {' × '.join(map(str, facts['shape']))} {facts['dtype']}",
-            "pixel size: "
-            + ("unknown, so everything is in px" if size is None else f"{size[0]:.5g} × {size[1]:.5g} nm"),
-            f"plan: {facts['plan']}",
-            f"peak memory: about {format_bytes(facts['peak_bytes'])}"
-            + ("" if free is None else f"; {format_bytes(free)} are free"),
-            "nothing was written",
-        ]
-    )
+    say_plan(facts, json, f"{facts['file']}: {' × '.join(map(str, facts['shape']))} {facts['dtype']}")
 
 
 def _say(facts: dict[str, Any], output: Path) -> None:

@@ -34,8 +34,8 @@ def plan_denoising(file: Path, source: Mapping[str, Any], method: Mapping[str, A
         If the file holds no image.
     """
     from fairstem.cli.denoise_measure import load_frames
+    from fairstem.cli.dry_run import what_comes_in, what_it_takes
     from fairstem.compute import plan
-    from fairstem.compute.memory import available_bytes
     from fairstem.signals import describe, open_data
 
     signal = load_frames(file, **{**source, "lazy": True})
@@ -54,17 +54,10 @@ def plan_denoising(file: Path, source: Mapping[str, Any], method: Mapping[str, A
     return {
         "file": str(file),
         "frames": frames[0] if frames else None,
-        "shape": facts["shape"],
-        "dtype": facts["dtype"],
-        "pixel_size_nm": facts["pixel_size_nm"],
-        "axes": facts["axes"],
-        "findings": facts.get("findings", []),
+        **what_comes_in(facts),
         "parameters": dict(method),
         "lazy": bool(source.get("lazy")),
-        "plan": str(blocks),
-        "blocks": blocks.n_blocks,
-        "peak_bytes": peak,
-        "available_bytes": available_bytes(),
+        **what_it_takes(blocks, peak),
     }
 
 
@@ -78,24 +71,9 @@ def say_plan(facts: Mapping[str, Any], json: bool) -> None:
     json
         For a program, not for a reader.
     """
-    from fairstem.cli.console import emit, print_json
-    from fairstem.compute import format_bytes
+    from fairstem.cli import dry_run
 
-    if json:
-        print_json(facts)
-        return
-    size, free = facts["pixel_size_nm"], facts["available_bytes"]
     asked = ", ".join(f"{name} {value}" for name, value in facts["parameters"].items())
     stack = "" if facts["frames"] is None else f", {facts['frames']} frames, each by itself"
-    emit(
-        [
-            f"{facts['file']}: {' × '.join(map(str, facts['shape']))} {facts['dtype']}{stack}",
-            "pixel size: "
-            + ("unknown, so everything is in px" if size is None else f"{size[0]:.5g} × {size[1]:.5g} nm"),
-            f"method: non-local means, {asked}",
-            f"plan: {facts['plan']}",
-            f"peak memory: about {format_bytes(facts['peak_bytes'])}"
-            + ("" if free is None else f"; {format_bytes(free)} are free"),
-            "nothing was written",
-        ]
-    )
+    what = f"{facts['file']}: {' × '.join(map(str, facts['shape']))} {facts['dtype']}{stack}"
+    dry_run.say_plan(facts, json, what, f"method: non-local means, {asked}")
