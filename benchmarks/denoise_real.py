@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .denoising import BM3D, FAIRSTEM, PEERS_PYTHON, have_peers
-from .harness import worker
+from .denoising import BM3D, FAIRSTEM, PEERS_PYTHON
+from .harness import have_peers, worker
 from .real import have
 from .tables import Table
 
@@ -66,7 +66,7 @@ def rows(folder: Path, name: str, what: str) -> list[dict[str, Any]]:
     worker("real_denoise", name, counts, denoised, found)
     own = json.loads(found.read_text())
     out = [{"sample": what, "method": FAIRSTEM.label} | own | positions(counts, denoised, found)]
-    if have_peers():
+    if have_peers(PEERS_PYTHON):
         used = worker(BM3D.name, counts, denoised, python=PEERS_PYTHON)
         measured = positions(counts, denoised, found)
         out.append({"sample": what, "method": BM3D.label, "cpu_s": used.cpu_s} | measured)

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from .harness import ROOT, worker
+from .harness import ROOT, have_peers
+from .methods import Method, judged, make_inputs
 
 PEERS_PYTHON = ROOT / ".venv-peers-denoise" / "bin" / "python"
 
 Scores = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way to denoise.
-
-    Parameters
-    ----------
-    label
-        Its name in the tables.
-    name
-        The worker that runs it.
-    how
-        What the worker is told.
-    is_peer
-        True for what runs in the environment of the peers.
-    """
-
-    label: str
-    name: str
-    how: tuple[str, ...] = ()
-    is_peer: bool = False
 
 
 NOISY = Method("the counts", "denoise_gaussian", ("noisy",))
@@ -50,39 +27,21 @@ def strength(p: float) -> Method:
     return Method(f"{p:g}", "denoise_fairstem", (str(p),))
 
 
-def have_peers() -> bool:
-    """Return whether ``make peers`` has been run."""
-    return PEERS_PYTHON.exists()
-
-
 def make(folder: Path, scene: str, peak: float, seeds: Iterable[int]) -> list[Path]:
     """Make the images that aren't there yet; return their files."""
-    files = {seed: folder / f"{scene.replace(':', '-')}-{peak:g}-{seed}.npz" for seed in seeds}
-    lacking = [str(part) for seed, path in files.items() if not path.exists() for part in (seed, path)]
-    if lacking:
-        worker("make_noisy", scene, str(peak), *lacking)
-    return list(files.values())
+    return make_inputs("make_noisy", folder, scene, peak, seeds)
 
 
 def results(method: Method, images: Sequence[Path]) -> Scores:
     """Denoise the images with one method and return the scores of each; what came out is not kept."""
-    found = [path.with_name(f"{method.name}-{'-'.join(method.how)}-{path.name}") for path in images]
-    pairs = [part for pair in zip(images, found, strict=True) for part in pair]
-    options = {"python": PEERS_PYTHON} if method.is_peer else {}
-    worker(method.name, *method.how, *pairs, **options)
-    table = found[0].with_suffix(".json")
-    worker("score_denoised", table, *pairs)
-    for path in found:
-        path.unlink()
-    scores: Scores = json.loads(table.read_text())
-    return scores
+    return judged(method, "score_denoised", images, PEERS_PYTHON)
 
 
 def compare(
     methods: Sequence[Method], images: Sequence[Path], peer_seeds: int | None = None
 ) -> dict[str, Scores]:
     """Return the scores of every method, one after the other; peers on the first `peer_seeds` images."""
-    usable = [method for method in methods if have_peers() or not method.is_peer]
+    usable = [method for method in methods if have_peers(PEERS_PYTHON) or not method.is_peer]
     return {
         method.label: results(method, images[:peer_seeds] if method.is_peer else images) for method in usable
     }

@@ -92,6 +92,6 @@ def worker(
     return measure([str(path), *map(str, arguments)], python, variables)
 
 
-def have_peers() -> bool:
-    """Return whether ``make peers`` has been run."""
-    return PEERS_PYTHON.exists()
+def have_peers(python: Path = PEERS_PYTHON) -> bool:
+    """Return whether ``make peers`` has made the environment of `python`."""
+    return python.exists()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from .harness import ROOT, worker
+from .harness import ROOT, have_peers
+from .methods import Method, judged, make_inputs
 
 PEERS_PYTHON = ROOT / ".venv-peers-register" / "bin" / "python"
 FAIRSTEM = "register_fairstem"
@@ -19,76 +18,36 @@ FAIRSTEM = "register_fairstem"
 Scores = list[dict[str, float]]
 
 
-@dataclass(frozen=True)
-class Method:
-    """One way to register a series.
-
-    Parameters
-    ----------
-    label
-        Its name in the tables.
-    name
-        The worker that runs it.
-    how
-        What the worker is told.
-    """
-
-    label: str
-    name: str = FAIRSTEM
-    how: tuple[str, ...] = ()
-
-    @property
-    def is_peer(self) -> bool:
-        """True for what runs in the environment of the peers."""
-        return self.name != FAIRSTEM
-
-
-ROWWISE = Method("fairstem `rowwise`, the default", how=("rowwise",))
-ANGLES = Method("fairstem, the scans' angles given", how=("angles",))
-DENSE = Method("fairstem `dense`", how=("dense",))
-RIGID = Method("fairstem `rigid`", how=("rigid",))
-DENSE_TOLD = Method("fairstem `dense`, told `max_shift` as the peers are", how=("dense+reach",))
-ROWWISE_TOLD = Method("fairstem `rowwise`, told `max_shift` as the peers are", how=("rowwise+reach",))
-LATTICE = Method("fairstem, `lattice=True`", how=("lattice",))
-ORACLE = Method("the true displacement", how=("truth",))
-QUANTEM = Method("quantem 0.1.10 DriftCorrection", "register_quantem")
+ROWWISE = Method("fairstem `rowwise`, the default", FAIRSTEM, ("rowwise",))
+ANGLES = Method("fairstem, the scans' angles given", FAIRSTEM, ("angles",))
+DENSE = Method("fairstem `dense`", FAIRSTEM, ("dense",))
+RIGID = Method("fairstem `rigid`", FAIRSTEM, ("rigid",))
+DENSE_TOLD = Method("fairstem `dense`, told `max_shift` as the peers are", FAIRSTEM, ("dense+reach",))
+ROWWISE_TOLD = Method("fairstem `rowwise`, told `max_shift` as the peers are", FAIRSTEM, ("rowwise+reach",))
+LATTICE = Method("fairstem, `lattice=True`", FAIRSTEM, ("lattice",))
+ORACLE = Method("the true displacement", FAIRSTEM, ("truth",))
+QUANTEM = Method("quantem 0.1.10 DriftCorrection", "register_quantem", is_peer=True)
 
 
 def dense_peers(setting: str) -> list[Method]:
     """Return the peers for distortions of any kind, with settings that suit "rows" or a "field"."""
     return [
-        Method("SimpleITK 2.5.7 B-spline", "register_simpleitk", ("bspline", setting)),
-        Method("SimpleITK 2.5.7 fast symmetric demons", "register_simpleitk", ("demons", setting)),
-        Method("scikit-image 0.26.0 TV-L1", "register_tvl1", (setting,)),
+        Method("SimpleITK 2.5.7 B-spline", "register_simpleitk", ("bspline", setting), is_peer=True),
+        Method(
+            "SimpleITK 2.5.7 fast symmetric demons", "register_simpleitk", ("demons", setting), is_peer=True
+        ),
+        Method("scikit-image 0.26.0 TV-L1", "register_tvl1", (setting,), is_peer=True),
     ]
-
-
-def have_peers() -> bool:
-    """Return whether ``make peers`` has been run."""
-    return PEERS_PYTHON.exists()
 
 
 def make(folder: Path, protocol: str, peak: float, seeds: Iterable[int]) -> list[Path]:
     """Make the series that aren't there yet; return their files."""
-    files = {seed: folder / f"{protocol}-{peak:g}-{seed}.npz" for seed in seeds}
-    lacking = [str(part) for seed, path in files.items() if not path.exists() for part in (seed, path)]
-    if lacking:
-        worker("make_series", protocol, str(peak), *lacking)
-    return list(files.values())
+    return make_inputs("make_series", folder, protocol, peak, seeds)
 
 
 def results(method: Method, series: Sequence[Path]) -> Scores:
     """Register the series with one method and return the scores of each; what was registered is not kept."""
-    found = [path.with_name(f"{method.name}-{'-'.join(method.how)}-{path.name}") for path in series]
-    pairs = [part for pair in zip(series, found, strict=True) for part in pair]
-    options = {"python": PEERS_PYTHON} if method.is_peer else {}
-    worker(method.name, *method.how, *pairs, **options)
-    table = found[0].with_suffix(".json")
-    worker("score_series", table, *pairs)
-    for path in found:
-        path.unlink()
-    scores: Scores = json.loads(table.read_text())
-    return scores
+    return judged(method, "score_series", series, PEERS_PYTHON)
 
 
 def compare(
@@ -96,7 +55,7 @@ def compare(
 ) -> dict[str, Scores]:
     """Return the scores of every method: ours one by one, then the peers, as many at a time as there are cores."""
     scores = {method.label: results(method, series) for method, series in ours}
-    if peers and have_peers():
+    if peers and have_peers(PEERS_PYTHON):
         with ThreadPoolExecutor(max(1, min(2, os.cpu_count() or 1))) as pool:
             found = pool.map(lambda pair: results(*pair), peers)
             scores |= {method.label: own for (method, _), own in zip(peers, found, strict=True)}
