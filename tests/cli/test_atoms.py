@@ -110,12 +110,12 @@ def test_another_length_than_expected_is_no_error_of_the_scan(rectangular):
 
 
 def test_the_page_names_the_assumptions_that_do_not_hold():
-    from fairstem.cli.atoms_page import _failed_sentence
+    from fairstem.cli.pages import failed_sentence
 
     checks = [{"assumption": "noise is white", "holds": True}, {"assumption": "one crystal", "holds": False}]
-    assert "“one crystal”" in _failed_sentence(checks)
-    assert "white" not in _failed_sentence(checks)
-    assert _failed_sentence(checks[:1]) == ""
+    assert "“one crystal”" in failed_sentence(checks)
+    assert "white" not in failed_sentence(checks)
+    assert failed_sentence(checks[:1]) == ""
 
 
 def test_a_reference_that_is_no_length_is_wrong_usage(fairstem, phantom_file, tmp_path):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fairstem.cli import align_figures as draw
+from fairstem.cli import pages
 from fairstem.cli.align_budget import FLOOR, REGISTRATION
 from fairstem.cli.options import as_options
 from fairstem.cli.registered import Registered
@@ -33,7 +34,6 @@ MODELS = {
     "dense": "a displacement of every pixel",
     "rigid": "frames shifted as a whole",
 }
-CITE = "fairstem, version {version}. See CITATION.cff of the project for the current reference."
 ROWS = (
     "Correction of scan distortion by non-rigid registration along rows: L. Jones et al., Advanced Structural "
     "and Chemical Imaging 1 (2015) 8, doi:10.1186/s40679-015-0008-4."
@@ -139,17 +139,6 @@ def _listed(numbers: Sequence[int], most: int = 8) -> str:
     return text if len(numbers) <= most else f"{text} and {len(numbers) - most} more"
 
 
-def _failed(priors: Iterable[Mapping[str, Any]]) -> list[Prose]:
-    """Name the assumptions that the data do not support."""
-    failed = [f"“{check['assumption']}”" for check in priors if check.get("holds") is False]
-    if not failed:
-        return []
-    text = ", ".join(failed)
-    return [
-        Prose(f"Not all that the method assumes holds here: {text}. The table of checks says what follows.")
-    ]
-
-
 def _input(registered: Registered) -> Prose:
     n, ny, nx = registered.shape
     size = registered.pixel_size_nm
@@ -202,7 +191,7 @@ def _parts(registered: Registered) -> list[tuple[str, list[Any]]]:
         ("Displacement in time", [*moved, _frame_table(registered)]),
         ("What changed", _shown(draw.changed(registered), draw.frames_behind(registered))),
         ("What limits positions", [Prose(_floor_sentence(registered)), *_shown(draw.budget(registered))]),
-        ("Assumptions", [*_failed(registered.priors), Checks(registered.priors)]),
+        ("Assumptions", [*pages.failed(registered.priors), Checks(registered.priors)]),
     ]
 
 
@@ -245,7 +234,7 @@ def section(
     """
     blocks: list[Any] = [Prose(about)] if about else []
     blocks += [Numbers([*headline(registered), *extra]), _input(registered)]
-    blocks += [Warnings([as_options(w) for w in registered.warnings]), *_failed(registered.priors)]
+    blocks += [Warnings([as_options(w) for w in registered.warnings]), *pages.failed(registered.priors)]
     blocks += _shown(
         draw.before_after(registered),
         draw.displacement(registered),
@@ -270,11 +259,9 @@ def citations(registered: Registered) -> list[str]:
     list of str
         One reference each.
     """
-    from fairstem import __version__
-
-    entries = [CITE.format(version=__version__)]
-    entries += [DENSE] if registered.model == "dense" else [ROWS] if registered.model == "rowwise" else []
-    return [*entries, PAIRS] if np.ptp(registered.angles) > 0 else entries
+    entries = [DENSE] if registered.model == "dense" else [ROWS] if registered.model == "rowwise" else []
+    entries += [PAIRS] if np.ptp(registered.angles) > 0 else []
+    return pages.citations(*entries)
 
 
 def page(registered: Registered, *, source: str = "") -> Report:

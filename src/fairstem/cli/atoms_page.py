@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from fairstem.cli import pages
 from fairstem.cli.atoms_figures import figures
 from fairstem.cli.measured import LatticeSummary, Measured
 from fairstem.cli.options import as_options
 from fairstem.plot.numbers import significant, with_error
 from fairstem.plot.report import (
     Checks,
-    Citation,
     Number,
     Numbers,
     Prose,
@@ -27,7 +27,6 @@ from fairstem.plot.report import (
 __all__ = ["headline", "page", "section", "summary"]
 
 CITE = (
-    "fairstem, version {version}. See CITATION.cff of the project for the current reference.",
     "The error bars are Cramér-Rao bounds of a Poisson maximum-likelihood fit: A. J. den Dekker et al., "
     "Ultramicroscopy 104 (2005) 83, doi:10.1016/j.ultramic.2005.03.001.",
 )
@@ -174,14 +173,6 @@ def _by_site(found: LatticeSummary) -> str:
     return f" ({', '.join(counts)})"
 
 
-def _failed_sentence(priors: Sequence[Mapping[str, Any]]) -> str:
-    """Name the assumptions that the data do not support; empty when there are none."""
-    failed = [f"“{check['assumption']}”" for check in priors if check.get("holds") is False]
-    if not failed:
-        return ""
-    return f"Not all that the method assumes holds here: {', '.join(failed)}. The table of checks says what follows."
-
-
 def _scan_sentence(found: LatticeSummary) -> str:
     """Say how to read the comparison with the expected lengths."""
     if not found.is_reference:
@@ -231,12 +222,12 @@ def section(
         blocks.append(Prose("No atom column stands out of the noise. That is an answer: the table is empty."))
     elif measured.no_lattice:
         blocks.append(Prose(f"No lattice: {measured.no_lattice} The columns are measured all the same."))
-    if failed := _failed_sentence(measured.priors):
-        blocks.append(Prose(failed))
+    blocks += pages.failed(measured.priors)
     if measured.lattice is not None and measured.lattice.calibration is not None:
         blocks.append(Prose(_scan_sentence(measured.lattice)))
     if measured.noise:
-        blocks.append(Prose(_noise_sentence(measured.noise)))
+        constant = "; it does not grow with the signal"
+        blocks.append(Prose(pages.noise_sentence(measured.noise, constant)))
     blocks += [
         Warnings([as_options(w) for w in measured.warnings]),
         *figures(measured),
@@ -251,21 +242,6 @@ def section(
     if measured.lattice is not None:
         found += f", {100 * measured.lattice.completeness:.1f} % of the sites"
     return Section(title or measured.title, blocks, found)
-
-
-def _noise_sentence(noise: Mapping[str, Any]) -> str:
-    """Say which noise the error bars count, and who said so."""
-    if noise.get("source") == "counts":
-        return "Noise: the values are taken as counted electrons (Poisson)."
-    who = "as given" if noise.get("source") == "given" else "estimated from the image itself"
-    if not noise.get("poisson", True):
-        level = significant(noise["readout"], 3)
-        return f"Noise, {who}: constant, {level} grey levels; it does not grow with the signal."
-    gain, offset = (significant(noise[k], 4) for k in ("gain", "offset"))
-    return (
-        f"Noise, {who}: {gain} grey level{'' if gain == '1' else 's'} per electron, zero at {offset}, "
-        f"read-out noise {significant(noise['readout'], 3)} grey levels."
-    )
 
 
 def _site_table(found: LatticeSummary, unit: str) -> Table:
@@ -325,15 +301,5 @@ def page(measured: Measured, *, source: str = "") -> Report:
     Report
         Ready for `to_html`.
     """
-    from fairstem import __version__
-
     shown = section(measured, reference="expected", title="Columns and lattice")
-    cite = Section("", [Citation([c.format(version=__version__) for c in CITE])])
-    size = "" if measured.pixel_size_nm is None else f", {measured.pixel_size_nm[1]:.5g} nm per pixel"
-    shape = " × ".join(map(str, measured.image.shape))
-    return Report(
-        f"Atom columns of {measured.title or source}",
-        [shown, cite],
-        subtitle=f"{source}: {shape} px{size}",
-        footer=f"fairstem {__version__}, {measured.seconds:.1f} s",
-    )
+    return pages.page_of_image(measured, "Atom columns of", shown, CITE, source)

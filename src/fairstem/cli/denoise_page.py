@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from fairstem.cli import pages
 from fairstem.cli.denoise_figures import figures
 from fairstem.cli.denoised import LIKELY, UNCLEAR, Denoised
 from fairstem.cli.options import as_options
 from fairstem.plot.numbers import significant, with_error
 from fairstem.plot.report import (
     Checks,
-    Citation,
     Number,
     Numbers,
     Prose,
@@ -28,7 +28,6 @@ from fairstem.plot.report import (
 __all__ = ["CITE", "headline", "page", "section", "size_kept", "summary"]
 
 CITE = (
-    "fairstem, version {version}. See CITATION.cff of the project for the current reference.",
     "Non-local means of crystals, blocks searched along the lattice: N. Mevenkamp et al., Advanced Structural and "
     "Chemical Imaging 1 (2015) 3, doi:10.1186/s40679-015-0004-8.",
 )
@@ -174,10 +173,9 @@ def section(
             )
         )
     priors = denoised.priors
-    blocks.append(Prose(_what_was_done(denoised)))
-    if failed := _failed_sentence(priors):
-        blocks.append(Prose(failed))
     blocks += [
+        Prose(_what_was_done(denoised)),
+        *pages.failed(priors),
         Prose(_noise_sentence(denoised.found.noise.to_dict())),
         Warnings([RAW_COUNTS, *(as_options(w) for w in denoised.warnings)]),
         *figures(denoised),
@@ -219,30 +217,11 @@ def _what_was_done(denoised: Denoised) -> str:
     return text
 
 
-def _failed_sentence(priors: Sequence[Mapping[str, Any]]) -> str:
-    """Name the assumptions that the data do not support; empty when there are none."""
-    failed = [f"“{check['assumption']}”" for check in priors if check.get("holds") is False]
-    if not failed:
-        return ""
-    return f"Not all that the method assumes holds here: {', '.join(failed)}. The table of checks says what follows."
-
-
 def _noise_sentence(noise: Mapping[str, Any]) -> str:
-    """Say which noise was taken, and who said so."""
-    if noise.get("source") == "counts":
-        return "Noise: the values are taken as counted electrons (Poisson)."
-    if (noise.get("gain"), noise.get("offset"), noise.get("readout")) == (1, 0, 0) and noise.get(
-        "poisson", True
-    ):
+    counted = (noise.get("gain"), noise.get("offset"), noise.get("readout")) == (1, 0, 0)
+    if counted and noise.get("poisson", True) and noise.get("source") != "counts":
         return "Noise: counted electrons (Poisson), as given."
-    who = "as given" if noise.get("source") == "given" else "estimated from the image itself"
-    if not noise.get("poisson", True):
-        return f"Noise, {who}: constant, {significant(noise['readout'], 3)} grey levels."
-    gain, offset = (significant(noise[k], 4) for k in ("gain", "offset"))
-    return (
-        f"Noise, {who}: {gain} grey level{'' if gain == '1' else 's'} per electron, zero at {offset}, "
-        f"read-out noise {significant(noise['readout'], 3)} grey levels."
-    )
+    return pages.noise_sentence(noise)
 
 
 def _deviation_table(denoised: Denoised) -> list[Table]:
@@ -340,16 +319,6 @@ def page(denoised: Denoised, *, source: str = "") -> Report:
     Report
         Ready for `to_html`.
     """
-    from fairstem import __version__
-
     more = ", and what deviates from its crystal" if len(denoised.found.lattices) else ""
     shown = section(denoised, title=f"Denoised image{more}")
-    cite = Section("", [Citation([c.format(version=__version__) for c in CITE])])
-    size = "" if denoised.pixel_size_nm is None else f", {denoised.pixel_size_nm[1]:.5g} nm per pixel"
-    shape = " × ".join(map(str, denoised.image.shape))
-    return Report(
-        f"Denoised: {denoised.title or source}",
-        [shown, cite],
-        subtitle=f"{source}: {shape} px{size}",
-        footer=f"fairstem {__version__}, {denoised.seconds:.1f} s",
-    )
+    return pages.page_of_image(denoised, "Denoised:", shown, CITE, source)

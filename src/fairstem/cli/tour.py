@@ -151,6 +151,7 @@ def _line(facts: dict[str, Any]) -> str:
 def _page(parts: list[list[Any]], facts: list[list[dict[str, Any]]]) -> str:
     from fairstem import __version__
     from fairstem.cli import align_page, atoms_page, denoise_page, tour_denoise, tour_series
+    from fairstem.cli.pages import citations
     from fairstem.plot.report import Citation, Prose, Report, Section, Table
 
     simulated = [f["name"] for group in facts for f in group if not f["real"]]
@@ -164,12 +165,11 @@ def _page(parts: list[list[Any]], facts: list[list[dict[str, Any]]]) -> str:
     for (heads, row), own, numbers in zip(tables, parts, facts, strict=True):
         if own:
             blocks.append(Table(heads, [row(p.title, f) for p, f in zip(own, numbers, strict=True)]))
-    entries = [c.format(version=__version__) for c in atoms_page.CITE]
-    entries += [align_page.ROWS] * bool(parts[1]) + [*denoise_page.CITE[1:]] * bool(parts[2])
+    entries = [*atoms_page.CITE, *[align_page.ROWS] * bool(parts[1]), *denoise_page.CITE * bool(parts[2])]
     shown = [part for own in parts for part in own]
     page = Report(
         "fairstem, a tour",
-        [Section("Overview", blocks), *shown, Section("How to cite", [Citation(entries)])],
+        [Section("Overview", blocks), *shown, Section("How to cite", [Citation(citations(*entries))])],
         subtitle="Numbers with error bars, from images and from series of them",
         footer=f"fairstem {__version__}",
         generator="fairstem tour",
