@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,15 +94,16 @@ def _chosen(
 def _stop(kind: int, sample: Any, simulated: bool) -> tuple[Any, dict[str, Any], str]:
     """Return a part of the page, its numbers, and a line for the terminal."""
     from fairstem.cli import tour_denoise, tour_series
+    from fairstem.cli.tour_stops import line_of
 
     if kind == 0:
         part, summary = _visit(sample, simulated)
-        return part, summary, _line(summary)
+        return part, summary, line_of(summary, "image", "measured", _found_in)
     if kind == 1:
         part, summary = tour_series.visit_series(sample, simulated)
-        return part, summary, tour_series.line_of(summary)
+        return part, summary, line_of(summary, "series", "registered", tour_series.found_in)
     part, summary = tour_denoise.visit_denoised(sample, simulated)
-    return part, summary, tour_denoise.line_of(summary)
+    return part, summary, line_of(summary, "image", "denoised", tour_denoise.found_in)
 
 
 def _is_ours(output: Path) -> bool:
@@ -139,32 +140,34 @@ def _visit(sample: Sample, simulated: bool) -> tuple[Any, dict[str, Any]]:
     return part, {"name": sample.name, "real": opened.real, "comparison": scores, **summary(measured)}
 
 
-def _line(facts: dict[str, Any]) -> str:
-    text = f"{'real image' if facts['real'] else 'phantom'}, {facts['columns']} columns"
+def _found_in(facts: Mapping[str, Any]) -> str:
+    text = f"{facts['columns']} columns"
     if facts["lattice"] is not None:
         text += f", {100 * facts['lattice']['completeness']:.1f} % of the sites"
     if facts["comparison"]:
         text += f", {100 * facts['comparison']['recall']:.1f} % of the known columns"
-    return f"{text}, {facts['seconds']:.1f} s"
+    return text
 
 
 def _page(parts: list[list[Any]], facts: list[list[dict[str, Any]]]) -> str:
     from fairstem import __version__
     from fairstem.cli import align_page, atoms_page, denoise_page, tour_denoise, tour_series
     from fairstem.cli.pages import citations
+    from fairstem.cli.tour_stops import row_of
     from fairstem.plot.report import Citation, Prose, Report, Section, Table
 
     simulated = [f["name"] for group in facts for f in group if not f["real"]]
     note = f"\n\nSimulated: {', '.join(simulated)}." if simulated else ""
     blocks: list[Any] = [Prose(INTRO + note)]
     tables = (
-        (HEADS, _row),
-        (tour_series.HEADS, tour_series.row_of),
-        (tour_denoise.HEADS, tour_denoise.row_of),
+        (HEADS, _cells),
+        (tour_series.HEADS, tour_series.cells_of),
+        (tour_denoise.HEADS, tour_denoise.cells_of),
     )
-    for (heads, row), own, numbers in zip(tables, parts, facts, strict=True):
+    for (heads, cells), own, numbers in zip(tables, parts, facts, strict=True):
         if own:
-            blocks.append(Table(heads, [row(p.title, f) for p, f in zip(own, numbers, strict=True)]))
+            rows = [row_of(p.title, f, heads, cells) for p, f in zip(own, numbers, strict=True)]
+            blocks.append(Table(heads, rows))
     entries = [*atoms_page.CITE, *[align_page.ROWS] * bool(parts[1]), *denoise_page.CITE * bool(parts[2])]
     shown = [part for own in parts for part in own]
     page = Report(
@@ -188,12 +191,11 @@ HEADS = (
 )
 
 
-def _row(title: str, facts: dict[str, Any]) -> tuple[Any, ...]:
+def _cells(facts: Mapping[str, Any]) -> tuple[Any, ...]:
     from fairstem.plot.numbers import significant
 
     error, lattice, known = facts["median_error_bar"], facts["lattice"], facts["comparison"]
     both = f"{significant(error['y'], 2)} / {significant(error['x'], 2)} {error['unit']}"
     sites = "no lattice" if lattice is None else f"{lattice['found']} of {lattice['expected']}"
     agreed = f"{known['matched']} of {known['known']}" if known else ""
-    kind = "real" if facts["real"] else "phantom"
-    return title, kind, facts["columns"], both, sites, agreed, f"{facts['seconds']:.1f}"
+    return facts["columns"], both, sites, agreed

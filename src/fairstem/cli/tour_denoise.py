@@ -11,58 +11,43 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fairstem.cli.denoised import Denoised
+from fairstem.cli.tour_stops import Stop, refused, simulate, stands_in
 from fairstem.errors import DataError
 from fairstem.plot.numbers import significant, with_error
-from fairstem.plot.report import Number, Prose, Section
+from fairstem.plot.report import Number, Section
 
-__all__ = ["DENOISED", "HEADS", "DenoisedSample", "line_of", "row_of", "visit_denoised"]
+__all__ = ["DENOISED", "HEADS", "DenoisedSample", "cells_of", "found_in", "visit_denoised"]
 
 Floats = NDArray[np.float64]
 _NEAR = 0.5  # of the distance of neighbours: a deviation belongs to this planted column
 _REACH = 2.5  # widths round a column that is fitted
 
 
-@dataclass(frozen=True)
-class DenoisedSample:
-    """One image of the tour that is denoised.
+@dataclass(frozen=True, kw_only=True)
+class DenoisedSample(Stop):
+    """An image that is denoised.
 
     Parameters
     ----------
-    name
-        Short name, for ``--only``.
-    title
-        Heading in the report.
-    about
-        What it is and what to look for, in plain words.
-    phantom, options
-        The simulated image: shown always where there is no `file`, and in its place otherwise.
     file
         Name of the sample file in `fairstem.data`.
     part
         Side of the part in the middle of the file that is shown, px.
     denoise
         Arguments of `fairstem.denoise.separate`.
-    quick
-        Part of the quick tour.
     """
 
-    name: str
-    title: str
-    about: str
-    phantom: str
-    options: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
     part: int = 512
     denoise: Mapping[str, Any] = field(default_factory=dict)
-    quick: bool = False
 
 
 DENOISED = (
     DenoisedSample(
-        "denoise",
-        "Five electrons, and defects that stay",
-        "A crystal with five electrons at its brightest pixel, in which twelve columns are displaced by 20 pm and "
-        "twelve others have half their intensity. A denoised image may look perfect because every column was made "
+        name="denoise",
+        title="Five electrons, and defects that stay",
+        about="A crystal with five electrons at its brightest pixel, in which twelve columns are displaced by 20 pm "
+        "and twelve others have half their intensity. A denoised image may look perfect because every column was made "
         "like its neighbours. Here each column is tested against the crystal, and those that differ by more than "
         "chance are put back. Since the truth is known, the table says what of the planted changes the denoised "
         "image still shows.",
@@ -71,10 +56,10 @@ DENOISED = (
         quick=True,
     ),
     DenoisedSample(
-        "denoise-srtio3",
-        "SrTiO₃ [100] at 80 kV, denoised",
-        "The middle of the scan that heads this tour. Its noise is estimated from the image itself. Rows of a scan "
-        "jitter, so that columns differ from the crystal by more than counting noise: the checks say how far.",
+        name="denoise-srtio3",
+        title="SrTiO₃ [100] at 80 kV, denoised",
+        about="The middle of the scan that heads this tour. Its noise is estimated from the image itself. Rows of a "
+        "scan jitter, so that columns differ from the crystal by more than counting noise: the checks say how far.",
         phantom="srtio3",
         options={"shape": (256, 256), "peak": 60.0},
         file="16_STOimage_1.ser",
@@ -110,8 +95,7 @@ def visit_denoised(sample: DenoisedSample, simulated: bool = False) -> tuple[Sec
         try:
             denoised = measure(signal, sample.title, sample.denoise, warnings)
         except DataError as error:
-            words = f"It could not be denoised: {error}"
-            return Section(sample.title, [Prose(about), Prose(words)]), facts | {"error": str(error)}
+            return refused(sample, about, "denoised", facts, error)
     numbers, scores = ([], {}) if made is None else _compare(denoised, made)
     part = section(denoised, about=about, title=sample.title, comparison=numbers)
     return part, facts | {"comparison": scores} | summary(denoised)
@@ -133,24 +117,11 @@ def _open(sample: DenoisedSample, simulated: bool) -> tuple[Any, str, Any]:
             f"{record.citation}."
         )
         return signal.isig[x : x + sample.part, y : y + sample.part], origin, None
-    from fairstem.signals import Step
-    from fairstem.signals.making import make_signal
-    from fairstem.simulate import phantom
-
-    made = phantom(sample.phantom, **sample.options)
-    step = Step("fairstem.simulate.phantom", {"name": made.name, **made.parameters})
-    size = (made.pixel_size_nm, made.pixel_size_nm)
-    signal = make_signal(
-        made.data, pixel_size_nm=size, noise=(1.0, 0.0, 0.0), title=f"phantom {made.name}", steps=[step]
-    )
+    signal, made = simulate(sample)
     origin = f"Simulated: phantom {made.name!r}. The image without noise, and what was planted, are known."
     if sample.file:
-        why = (
-            "as asked"
-            if simulated
-            else f"the file {sample.file} is not at hand (fairstem.data.fetch gets it)"
-        )
-        origin = f"Simulated: phantom {made.name!r} stands in, {why}."
+        lacking = f"the file {sample.file} is not at hand (fairstem.data.fetch gets it)"
+        origin = stands_in(made, simulated, lacking)
     return signal, origin, made
 
 
@@ -242,13 +213,11 @@ HEADS = (
 )
 
 
-def row_of(title: str, facts: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the line of an image in the overview, under `HEADS`.
+def cells_of(facts: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what the overview says of an image, under `HEADS` without title, input and time.
 
     Parameters
     ----------
-    title
-        Of the image.
     facts
         Of `visit_denoised`.
 
@@ -257,9 +226,6 @@ def row_of(title: str, facts: Mapping[str, Any]) -> tuple[Any, ...]:
     tuple
         Cells.
     """
-    kind = "real" if facts["real"] else "phantom"
-    if "error" in facts:
-        return title, kind, *["–"] * (len(HEADS) - 2)
     known = facts["comparison"]
     limits = [
         r for r in facts["kept_to_90_percent"] if r["quantity"] == "shift" and np.isfinite(r["amount_90"])
@@ -269,19 +235,16 @@ def row_of(title: str, facts: Mapping[str, Any]) -> tuple[Any, ...]:
     agreed = f"{significant(known['psnr_before'], 3)} → {significant(known['psnr'], 3)} dB" if known else ""
     shares = [f"{100 * known[k]['kept']:.0f}" for k in ("shift", "half") if k in known]
     return (
-        title,
-        kind,
         f"{100 * facts['crystal_share']:.1f} %",
         facts["deviations"]["likely"],
         limit,
         agreed,
         f"{' / '.join(shares)} %" if shares else "",
-        f"{facts['seconds']:.1f}",
     )
 
 
-def line_of(facts: Mapping[str, Any]) -> str:
-    """Return one line on an image, for the terminal.
+def found_in(facts: Mapping[str, Any]) -> str:
+    """Return what was found in an image, for the terminal.
 
     Parameters
     ----------
@@ -291,13 +254,9 @@ def line_of(facts: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        What it is, and what deviates.
+        What deviates.
     """
-    kind = "real image" if facts["real"] else "phantom"
-    if "error" in facts:
-        return f"{kind}, not denoised: {facts['error']}"
-    text = f"{kind}, {facts['deviations']['likely']} deviations from the crystal"
-    known = facts["comparison"]
-    if known:
-        text += f", {significant(known['psnr_before'], 3)} to {significant(known['psnr'], 3)} dB"
-    return f"{text}, {facts['seconds']:.1f} s"
+    text, known = f"{facts['deviations']['likely']} deviations from the crystal", facts["comparison"]
+    if not known:
+        return text
+    return f"{text}, {significant(known['psnr_before'], 3)} to {significant(known['psnr'], 3)} dB"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fairstem.cli.measured import Measured
 from fairstem.cli.tour_samples import Sample
+from fairstem.cli.tour_stops import simulate, stands_in
 from fairstem.plot.numbers import significant
 from fairstem.plot.report import Number
 
@@ -76,21 +77,9 @@ def open_sample(sample: Sample, simulated: bool = False) -> Input:
 
 
 def _phantom(sample: Sample, asked: bool) -> Input:
-    from fairstem.signals import Step
-    from fairstem.signals.making import make_signal
-    from fairstem.simulate import phantom
-
-    made = phantom(sample.phantom, **sample.options)
-    step = Step("fairstem.simulate.phantom", {"name": made.name, **made.parameters})
-    size = (made.pixel_size_nm, made.pixel_size_nm)
-    counts = made.parameters["gain"] == 1 and made.parameters["offset"] == 0
-    # of a detector that does not count, the noise is left to be estimated, as it is for real files
-    noise = (1.0, 0.0, 0.0) if counts else None
-    signal = make_signal(
-        made.data, pixel_size_nm=size, noise=noise, title=f"phantom {made.name}", steps=[step]
-    )
-    why = "as asked" if asked else f"the file {sample.file} is not at hand (fairstem.data.fetch gets it)"
-    origin = f"Simulated: phantom {made.name!r} stands in, {why}. Every column is known."
+    signal, made = simulate(sample)
+    lacking = f"the file {sample.file} is not at hand (fairstem.data.fetch gets it)"
+    origin = f"{stands_in(made, asked, lacking)} Every column is known."
     known = _visible(made.truth, made.data.shape[-2:])
     return Input(signal, f"phantom {made.name}", origin, False, known, "the simulation")
 

@@ -9,50 +9,35 @@ from typing import Any
 import numpy as np
 
 from fairstem.cli.registered import Registered
+from fairstem.cli.tour_stops import Stop, refused, simulate, stands_in
 from fairstem.errors import DataError
 from fairstem.plot.numbers import significant
-from fairstem.plot.report import Number, Prose, Section
+from fairstem.plot.report import Number, Section
 
-__all__ = ["HEADS", "SERIES", "SeriesSample", "line_of", "row_of", "visit_series"]
+__all__ = ["HEADS", "SERIES", "SeriesSample", "cells_of", "found_in", "visit_series"]
 
 
-@dataclass(frozen=True)
-class SeriesSample:
-    """One series of the tour.
+@dataclass(frozen=True, kw_only=True)
+class SeriesSample(Stop):
+    """A series that is registered.
 
     Parameters
     ----------
-    name
-        Short name, for ``--only``.
-    title
-        Heading in the report.
-    about
-        What it is and what to look for, in plain words.
-    phantom, options
-        The simulated series: shown always where there are no `files`, and in their place otherwise.
     files
         Names of the sample files in `fairstem.data`, one frame each, in the order of recording.
     align
         Arguments of `fairstem.register.align`.
-    quick
-        Part of the quick tour.
     """
 
-    name: str
-    title: str
-    about: str
-    phantom: str
-    options: Mapping[str, Any] = field(default_factory=dict)
     files: Sequence[str] = ()
     align: Mapping[str, Any] = field(default_factory=dict)
-    quick: bool = False
 
 
 SERIES = (
     SeriesSample(
-        "series",
-        "A distorted series, its truth known",
-        "Ten frames of a crystal. Every row of every frame is displaced by drift, by slow waves and by "
+        name="series",
+        title="A distorted series, its truth known",
+        about="Ten frames of a crystal. Every row of every frame is displaced by drift, by slow waves and by "
         "jitter, as scans are, and 30 electrons reach the brightest pixel. Each row's displacement is "
         "measured with an error bar and compared with the one that was simulated. What all frames share by "
         "chance stays in the average: its size is computed from the frames alone, and compared as well.",
@@ -61,9 +46,9 @@ SERIES = (
         quick=True,
     ),
     SeriesSample(
-        "pt-series",
-        "Single Pt atoms, three frames of one area",
-        "Between the frames the specimen drifted, and atoms on the support may have moved by themselves. Where "
+        name="pt-series",
+        title="Single Pt atoms, three frames of one area",
+        about="Between the frames the specimen drifted, and atoms on the support may have moved by themselves. Where "
         "the frames differ by more than noise, the map of changes says so. A row of such an image holds few "
         "atoms: its error bar is large, and it leans on its neighbours.",
         phantom="single-atoms",
@@ -100,8 +85,7 @@ def visit_series(sample: SeriesSample, simulated: bool = False) -> tuple[Section
         try:
             alignment, registered = register_series(signal, sample.title, sample.align, warnings)
         except DataError as error:
-            words = f"It could not be registered: {error}"
-            return Section(sample.title, [Prose(about), Prose(words)]), facts | {"error": str(error)}
+            return refused(sample, about, "registered", facts, error)
     numbers, scores = ([], {}) if truth is None else _compare(alignment, registered, truth)
     part = section(registered, about=about, title=sample.title, extra=numbers)
     return part, facts | {"comparison": scores} | summary(registered)
@@ -118,20 +102,10 @@ def _open(sample: SeriesSample, simulated: bool) -> tuple[Any, str, Any]:
         record = data.record(sample.files[0])
         names = ", ".join(sample.files)
         return stack(frames), f"Real images {names}: {record.description}. Source: {record.citation}.", None
-    from fairstem.signals import Step
-    from fairstem.signals.making import make_signal
-    from fairstem.simulate import phantom
-
-    made = phantom(sample.phantom, **sample.options)
-    step = Step("fairstem.simulate.phantom", {"name": made.name, **made.parameters})
-    size = (made.pixel_size_nm, made.pixel_size_nm)
-    signal = make_signal(
-        made.data, pixel_size_nm=size, noise=(1.0, 0.0, 0.0), title=f"phantom {made.name}", steps=[step]
-    )
+    signal, made = simulate(sample)
     origin = f"Simulated: phantom {made.name!r}. The displacement of every row is known."
     if sample.files:
-        why = "as asked" if simulated else "the files are not at hand (fairstem.data.fetch gets them)"
-        origin = f"Simulated: phantom {made.name!r} stands in, {why}."
+        origin = stands_in(made, simulated, "the files are not at hand (fairstem.data.fetch gets them)")
     return signal, origin, made.displacement
 
 
@@ -175,13 +149,11 @@ HEADS = (
 )
 
 
-def row_of(title: str, facts: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the line of a series in the overview, under `HEADS`.
+def cells_of(facts: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what the overview says of a series, under `HEADS` without title, input and time.
 
     Parameters
     ----------
-    title
-        Of the series.
     facts
         Of `visit_series`.
 
@@ -190,22 +162,19 @@ def row_of(title: str, facts: Mapping[str, Any]) -> tuple[Any, ...]:
     tuple
         Cells.
     """
-    kind = "real" if facts["real"] else "phantom"
-    if "error" in facts:
-        return title, kind, *["–"] * (len(HEADS) - 2)
     unit, known = facts["unit"], facts["comparison"]
     used = f"{len(facts['frames_used'])} of {facts['frames']}"
     sizes = [_size(facts[key], unit) for key in ("within_frames", "row_error", "floor")]
     agreed = f"{significant(known['error'], 2)} {unit}" if known else ""
-    return title, kind, used, *sizes, agreed, f"{facts['seconds']:.1f}"
+    return used, *sizes, agreed
 
 
 def _size(value: float | None, unit: str) -> str:
     return "–" if value is None or not np.isfinite(value) else f"{significant(value, 2)} {unit}"
 
 
-def line_of(facts: Mapping[str, Any]) -> str:
-    """Return one line on a series, for the terminal.
+def found_in(facts: Mapping[str, Any]) -> str:
+    """Return what was found in a series, for the terminal.
 
     Parameters
     ----------
@@ -215,13 +184,8 @@ def line_of(facts: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        What it is, and its floor.
+        Its frames and its floor.
     """
-    kind = "real series" if facts["real"] else "phantom"
-    if "error" in facts:
-        return f"{kind}, not registered: {facts['error']}"
     unit, known = facts["unit"], facts["comparison"]
-    text = f"{kind}, {len(facts['frames_used'])} frames, floor {significant(facts['floor'], 2)} {unit}"
-    if known:
-        text += f", error {significant(known['error'], 2)} {unit}"
-    return f"{text}, {facts['seconds']:.1f} s"
+    text = f"{len(facts['frames_used'])} frames, floor {significant(facts['floor'], 2)} {unit}"
+    return f"{text}, error {significant(known['error'], 2)} {unit}" if known else text
