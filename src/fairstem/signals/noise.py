@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from fairstem.errors import DataError
 
@@ -100,6 +99,8 @@ def _variance_curve(
     image: FloatArray, mask: NDArray[np.bool_], step: int, bins: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean level, noise variance and its weight in bins of equal population of the local mean."""
+    from scipy import ndimage  # the door to data loads nothing heavy
+
     noise = _fourth_difference(image, step)
     smooth = ndimage.gaussian_filter(image, 1.5, mode="nearest")
     inside = slice(2 * step, 2 * step + noise.shape[1])
