@@ -29,7 +29,7 @@ _COMMON = 0.4  # of the blocks compared where the frame lies: less is a corner
 # standard deviation, on perfect crystals whose frames are deformed as scans are, of the mean logarithm of
 # residuals between the extreme blocks: deformation favours a place, but evenly
 _CRYSTAL = 0.15
-_CLEAR = 4.6  # standard deviations: taken; about ln 2, residuals of the blocks that tell are halved
+_CLEAR = 5.0  # standard deviations: taken; residuals of the blocks that tell are halved, about
 _MOST = 12  # places that are tried
 _NEAR = -4.0  # standard deviations: looked at again when others have moved
 _PASSES = 6
@@ -58,11 +58,13 @@ class Preference:
 
 
 def prefer_places(frames: Sequence[SmallFrame], network: Network, offsets: Floats, cell: Cell) -> Preference:
-    """Move frames, and all frames after one, to where their content is clearly better matched.
+    """Move single frames to where their content is clearly better matched, and compare the other places.
 
     Prior: frames show one object, locally deformed. On a crystal, places a lattice vector apart differ
     little, and deformation evenly favours one or the other. A wrong place shows where there is more than
-    the lattice, at an edge, a corner or a core: in few blocks, but there by much.
+    the lattice, at an edge, a corner or a core: in few blocks, but there by much. Only single frames are
+    moved: against a place of theirs that content contradicts stand two steps of the drift, but only one
+    against a cut of the series, and slow deformation can make a cut look as clear (7 standard deviations).
 
     Parameters
     ----------
@@ -86,9 +88,10 @@ def prefer_places(frames: Sequence[SmallFrame], network: Network, offsets: Float
     images = [_smooth(frame, sigma) for frame in frames]
     groups = frame_groups(len(offsets))
     moved = np.zeros(len(groups), dtype=bool)
+    single = np.array([group.sum() == 1 for group in groups])
     found = _compare(images, network, offsets, cell, groups)
     for _ in range(_PASSES):
-        best = int(np.argmax([gain for gain, _ in found]))
+        best = int(np.argmax(np.where(single, [gain for gain, _ in found], -np.inf)))
         if found[best][0] < _CLEAR:
             break
         offsets = offsets + np.where(groups[best][:, None], found[best][1], 0.0)
