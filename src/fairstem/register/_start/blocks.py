@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from fairstem.register._start.cell import Cell
 from fairstem.register._start.pairs import SmallFrame
-from fairstem.register._start.solve import Network, frame_groups, least_squares, likely_steps
+from fairstem.register._start.solve import Network, least_squares, likely_steps
 
 __all__ = ["Preference", "prefer_places"]
 
@@ -30,7 +30,7 @@ _COMMON = 0.4  # of the blocks compared where the frame lies: less is a corner
 # residuals between the extreme blocks: deformation favours a place, but evenly
 _CRYSTAL = 0.15
 _CLEAR = 5.0  # standard deviations: taken; residuals of the blocks that tell are halved, about
-_MOST = 12  # places that are tried
+_MOST = 8  # places that are tried
 _NEAR = -4.0  # standard deviations: looked at again when others have moved
 _PASSES = 6
 _STEPS = 3  # of Gauss and Newton
@@ -46,10 +46,10 @@ class Preference:
     offsets
         ``(K, 2)`` px.
     margins
-        For each of `frame_groups`: advantage of its place over the next best, standard deviations;
-        negative when another place is better, but not clearly.
+        For each frame: advantage of its place over the next best, standard deviations; negative when
+        another place is better, but not clearly.
     moved
-        For each of `frame_groups`: has the content moved it?
+        For each frame: has the content moved it?
     """
 
     offsets: Floats
@@ -58,7 +58,7 @@ class Preference:
 
 
 def prefer_places(frames: Sequence[SmallFrame], network: Network, offsets: Floats, cell: Cell) -> Preference:
-    """Move single frames to where their content is clearly better matched, and compare the other places.
+    """Move single frames to where their content is clearly better matched.
 
     Prior: frames show one object, locally deformed. On a crystal, places a lattice vector apart differ
     little, and deformation evenly favours one or the other. A wrong place shows where there is more than
@@ -86,12 +86,11 @@ def prefer_places(frames: Sequence[SmallFrame], network: Network, offsets: Float
     """
     sigma = _SMOOTH * cell.shortest
     images = [_smooth(frame, sigma) for frame in frames]
-    groups = frame_groups(len(offsets))
+    groups = list(np.eye(len(offsets), dtype=bool))
     moved = np.zeros(len(groups), dtype=bool)
-    single = np.array([group.sum() == 1 for group in groups])
     found = _compare(images, network, offsets, cell, groups)
     for _ in range(_PASSES):
-        best = int(np.argmax(np.where(single, [gain for gain, _ in found], -np.inf)))
+        best = int(np.argmax([gain for gain, _ in found]))
         if found[best][0] < _CLEAR:
             break
         offsets = offsets + np.where(groups[best][:, None], found[best][1], 0.0)

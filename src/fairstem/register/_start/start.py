@@ -22,7 +22,6 @@ from fairstem.register._start.solve import (
     Content,
     build_network,
     content_margin,
-    frame_groups,
     least_squares,
     place_frames,
     plan_pairs,
@@ -258,11 +257,11 @@ def _choose(
     # a frame that jumped follows no drift: what it shows says where it is
     found = prefer_places([copies.frames[m] for m in members], network, first, cell)
     prior = content.margin if drift is None else drift.margin
-    least = np.where(found.moved, found.margins, np.maximum(found.margins, prior))
-    weakest = int(np.argmin(least))
-    if least[weakest] > prior or found.moved[weakest]:
-        first_moved = int(np.flatnonzero(frame_groups(n)[weakest])[0])
-        content, drift = Content(float(least[weakest]), first_moved), None
+    # what did not move stands on the prior; what moved, on its content
+    moved = np.where(found.moved, found.margins, np.inf)
+    weakest = int(np.argmin(moved))
+    if moved[weakest] < prior:
+        content, drift = Content(float(moved[weakest]), weakest), None
     return found.offsets, _hop_check(copies, members, content, drift)
 
 
