@@ -241,7 +241,8 @@ class _Run:
         segments = segments.of_any_brightness(self.flicker.sd**2, expected)
         step, self.measured_variance[k] = segments.shifts()
         self.measured[k] = motion.rows[k] + step
-        self.segments[k] = segments
+        # what the brightness of rows is told from has been used; kept for every frame it is much
+        self.segments[k] = replace(segments, tone=None)
         return self._smoothed(k)
 
     def _smoothed(self, k: int) -> Floats:
