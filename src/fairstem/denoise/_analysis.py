@@ -15,13 +15,13 @@ from fairstem.denoise._blocks.local import local_estimate
 from fairstem.denoise._contracts import Crystal, Deviations, Estimate, FoundLattice
 from fairstem.denoise._crystal.deviations import find_deviations
 from fairstem.denoise._crystal.fit import fit_crystal
-from fairstem.denoise._crystal.lattice import find_lattice
+from fairstem.denoise._crystal.lattice import SMALLEST_PX, SURE, find_lattice
 from fairstem.denoise._crystal.presence import presence
 from fairstem.denoise._regions import blend, crystal_share, plain_estimate, share_of
-from fairstem.denoise._residual import standardised, structure_map
+from fairstem.denoise._residual import FLAGGED, standardised, structure_map
 from fairstem.priors import PriorCheck
 
-__all__ = ["Analysis", "Part", "Search", "analyse"]
+__all__ = ["TERMS", "Analysis", "Part", "Search", "analyse"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -29,13 +29,11 @@ Search = Literal["auto", "periodic", "local"]
 _MOST_LATTICES = 4
 _LEAST_AREA = 0.02  # of the image: a smaller rest isn't searched for another lattice
 _LEAST_CELLS = 9.0
-_LEAST_SIDE = 64  # px: what `find_lattice` needs
 _PRESENT = 0.5  # share of the crystal's contrast from which a place belongs to it
 _COHERENT = 0.35  # share of the local contrast that a lattice's reflections carry, where it is
 _CLEAR = 8.0  # sd: noise reaches it once an image
 _SAME = 0.01  # of the area: less is not worth another fit
-_STRUCTURE = 4.5  # sd of white noise: what is left there is structure
-_TERMS = 6  # of a site's statistic
+TERMS = 6  # of a site's statistic
 _SCATTERED = 20.0  # of the median statistic; 5.3 where nothing deviates
 _OUTLIER = 0.02  # tail probability: the column is kept out of the template
 _FOOTPRINT = 2.5  # widths round a column that deviates: kept out of the template
@@ -101,9 +99,11 @@ def analyse(
     search: Search = "auto",
 ) -> Analysis:
     """Take an image in kernel counts apart: see `fairstem.denoise.nonlocal_means`."""
-    parts, periodic = ([], None) if search == "local" else _crystals(k, mask, strength)
-    if periodic is None:
+    parts: list[Part] = []
+    if search == "local":
         _, periodic = _lattice(k, None if mask is None else mask.astype(np.float64))
+    else:
+        parts, periodic = _crystals(k, mask, strength)
     if not parts:
         estimate = local_estimate(k, dark)
         return Analysis(estimate, (), np.zeros(k.shape), periodic)
@@ -121,40 +121,35 @@ def analyse(
     return Analysis(blend(whole, local, share), tuple(parts), share, periodic)
 
 
-def _crystals(k: Floats, mask: Bools | None, strength: float) -> tuple[list[Part], PriorCheck | None]:
-    """Find lattice after lattice in what those before do not explain."""
+def _crystals(k: Floats, mask: Bools | None, strength: float) -> tuple[list[Part], PriorCheck]:
+    """Find lattice after lattice in what those before do not explain; return the check of the first as well."""
     free = np.ones(k.shape) if mask is None else mask.astype(np.float64)
     parts: list[Part] = []
-    periodic: PriorCheck | None = None
-    for _ in range(_MOST_LATTICES):
-        lattice, check = _lattice(k, free if parts or mask is not None else None)
-        periodic = check if periodic is None else periodic
-        if lattice is None:
-            break
+    lattice, periodic = _lattice(k, None if mask is None else free)
+    while lattice is not None:
         area = abs(float(np.linalg.det(lattice.vectors)))
-        if free.sum() < _LEAST_CELLS * area:
-            break
         part = _one_crystal(k, lattice, free, mask, strength)
         if part is None:
             break
         parts.append(part)
         free = free * (1.0 - part.region)
-        if free.sum() < max(_LEAST_AREA * k.size, _LEAST_CELLS * area):
+        if free.sum() < max(_LEAST_AREA * k.size, _LEAST_CELLS * area) or len(parts) == _MOST_LATTICES:
             break
+        lattice, _ = _lattice(k, free)
     return parts, periodic
 
 
 def _lattice(k: Floats, weight: Floats | None) -> tuple[FoundLattice | None, PriorCheck]:
     """Find a lattice; none in what is too small to show one."""
-    if min(k.shape) >= _LEAST_SIDE and (weight is None or weight.sum() >= _LEAST_SIDE**2 / 4):
+    if min(k.shape) >= SMALLEST_PX and (weight is None or weight.sum() >= SMALLEST_PX**2 / 4):
         return find_lattice(k, weight)
     return None, PriorCheck(
         "periodic",
         "the image repeats itself along two vectors",
         float("nan"),
-        2.0,
+        SURE,
         ">=",
-        f"decimal logarithm of the odds; fewer than {_LEAST_SIDE} px a side or {_LEAST_SIDE**2 // 4} px in all",
+        f"decimal logarithm of the odds; fewer than {SMALLEST_PX} px a side or {SMALLEST_PX**2 // 4} px in all",
         "give a larger image for its lattice to be found; blocks can be matched in any",
     )
 
@@ -163,7 +158,7 @@ def _one_crystal(
     k: Floats, lattice: FoundLattice, free: Floats, mask: Bools | None, strength: float
 ) -> Part | None:
     least = _LEAST_CELLS * abs(float(np.linalg.det(lattice.vectors)))
-    coherent = presence(k, lattice, free)[0] > _COHERENT
+    coherent = presence(k, lattice, free) > _COHERENT
     if (coherent * free).sum() < least:
         return None
     region = coherent * free
@@ -178,7 +173,7 @@ def _one_crystal(
     tested = _sites_in(crystal, region)
     found = find_deviations(k, crystal.estimate.mean, crystal.sites[tested], strength=strength, weight=region)
     # whatever is put back: what is likely to be the crystal's own is needed to know the crystal
-    kept_out = _footprint(crystal.sites[tested][chdtrc(_TERMS, found.statistic) < _OUTLIER], k.shape)
+    kept_out = _footprint(crystal.sites[tested][chdtrc(TERMS, found.statistic) < _OUTLIER], k.shape)
     # where most columns deviate, by scan noise for one, leaving them out leaves no crystal
     if kept_out.any() and np.nanmedian(found.statistic) < _SCATTERED:
         crystal = fit_crystal(k, lattice, region, excluded=kept_out, start=crystal)
@@ -247,7 +242,7 @@ def _doubtful(k: Floats, whole: Estimate, parts: Sequence[Part], window: float, 
     covered = np.clip(sum((part.region for part in parts), np.zeros(k.shape)), 0, 1)
     structure = structure_map(standardised(k, whole, mask), mask)
     # somewhere in an image noise looks like structure: a place counts if it is clear somewhere
-    places, number = ndimage.label(structure > _STRUCTURE)
+    places, number = ndimage.label(structure > FLAGGED)
     clear = np.zeros(number + 1, dtype=bool)
     clear[places[structure > _CLEAR]] = True
     clear[0] = False

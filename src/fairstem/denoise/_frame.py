@@ -141,12 +141,12 @@ def denoise_frame(
             needed="an image that repeats itself, at least 64 px a side",
             todo="use search='auto', which matches blocks where there is no lattice",
         )
-    white = whiteness(k, found.estimate, mask)
+    residual = standardised(k, found.estimate, mask)
+    white = whiteness(residual, mask)
     priors += [found.periodic, judge_residual(white)]
     if found.parts:
         priors.append(judge_deviations(found))
     raw = model.raw_values(found.estimate.mean, dark, unit)
-    residual = standardised(k, found.estimate, mask)
     return DenoisedFrame(raw, found, model, dark, unit, residual, white, tuple(priors))
 
 

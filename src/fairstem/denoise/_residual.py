@@ -12,12 +12,12 @@ from scipy import ndimage
 from fairstem.denoise._contracts import Estimate
 from fairstem.priors import PriorCheck
 
-__all__ = ["Whiteness", "judge_residual", "standardised", "structure_map", "whiteness"]
+__all__ = ["FLAGGED", "Whiteness", "judge_residual", "standardised", "structure_map", "whiteness"]
 
 Floats = NDArray[np.float64]
 _SCALES = (1.0, 2.0, 4.0)  # px: structure of about these sizes is looked for
 _WINDOW = 6.0  # px (sigma), over which its power is averaged
-_FLAGGED = 4.5  # standard deviations of white noise: a place is flagged
+FLAGGED = 4.5  # standard deviations of white noise: there is structure left
 _MOST_LEVERAGE = 0.95
 
 
@@ -69,11 +69,10 @@ def structure_map(residual: Floats, mask: NDArray[np.bool_] | None = None) -> Fl
     return worst
 
 
-def whiteness(k: Floats, estimate: Estimate, mask: NDArray[np.bool_] | None = None) -> Whiteness:
-    """Test whether what was taken away is noise, place by place."""
-    residual = standardised(k, estimate, mask)
+def whiteness(residual: Floats, mask: NDArray[np.bool_] | None = None) -> Whiteness:
+    """Test whether what was taken away, `standardised`, is noise, place by place."""
     field = structure_map(residual, mask)
-    flagged = float((field > _FLAGGED).mean())
+    flagged = float((field > FLAGGED).mean())
     power = float((residual**2).mean())
     pairs = 0.5 * float((residual[1:] * residual[:-1]).mean() + (residual[:, 1:] * residual[:, :-1]).mean())
     return Whiteness(field, flagged, pairs / power if power > 0 else 0.0)

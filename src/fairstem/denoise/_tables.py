@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from fairstem.denoise._analysis import Analysis, Part
+from fairstem.denoise._analysis import TERMS, Analysis, Part
 from fairstem.denoise._contracts import Deviations, Estimate
 from fairstem.denoise._crystal.certainty import fit_certainty
 from fairstem.denoise._crystal.describe import describe_deviations
@@ -26,7 +26,6 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-_TERMS = 6
 _FEWEST = 40  # sites: the median of fewer is no measure
 _INFLATED = 1.35  # perfect crystals: up to 1.17; 24 defects among 512 sites: up to 1.09
 _SHIFTS_PX = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -39,7 +38,7 @@ def inflation(deviations: Deviations) -> float:
     1 where only a few sites deviate, and never less. Scan jitter makes every site deviate a little; then it is larger.
     """
     seen = deviations.statistic[np.isfinite(deviations.statistic)]
-    return max(1.0, float(np.median(seen)) / float(chi2.ppf(0.5, _TERMS))) if seen.size else 1.0
+    return max(1.0, float(np.median(seen)) / float(chi2.ppf(0.5, TERMS))) if seen.size else 1.0
 
 
 def judge_deviations(analysis: Analysis) -> PriorCheck:
@@ -100,9 +99,9 @@ def deviations_table(
 def no_deviations() -> pd.DataFrame:
     """Return the table of an image from which nothing deviates."""
     nothing = Estimate(np.ones((1, 1)), np.zeros((1, 1)))
-    none, terms = np.zeros(0), np.zeros((0, _TERMS))
+    none, terms = np.zeros(0), np.zeros((0, TERMS))
     deviations = Deviations(
-        nothing, none.astype(bool), none, terms, np.zeros((0, _TERMS, _TERMS)), np.zeros((0, 5))
+        nothing, none.astype(bool), none, terms, np.zeros((0, TERMS, TERMS)), np.zeros((0, 5))
     )
     table = describe_deviations(deviations, np.zeros((0, 5)))
     table.insert(0, "crystal", 0)
@@ -132,7 +131,7 @@ def retention_table(
 
 def _of_part(part: Part, strength: float, pixel_size_nm: tuple[float, float] | None) -> pd.DataFrame:
     sites = part.crystal.sites[part.tested]
-    tails = chi2.sf(part.deviations.statistic[np.isfinite(part.deviations.statistic)], _TERMS)
+    tails = chi2.sf(part.deviations.statistic[np.isfinite(part.deviations.statistic)], TERMS)
     # the column in question is one more that deviates: where none does, none would ever be believed
     certainty = fit_certainty(np.append(tails, 0.0), strength)
     information = site_information(part.crystal.estimate.mean, sites, part.region)

@@ -14,14 +14,14 @@ from fairstem.denoise._crystal.spectrum import find_reflections, make_spectrum, 
 from fairstem.errors import DataError
 from fairstem.priors import PriorCheck
 
-__all__ = ["find_lattice", "refine_lattice"]
+__all__ = ["SMALLEST_PX", "SURE", "find_lattice", "refine_lattice"]
 
 Floats = NDArray[np.float64]
 
-_SMALLEST = 64  # px
+SMALLEST_PX = 64  # px
 _SHORTEST = 4.0  # px, cell
 _FEWEST = 9.0  # cells in view
-_SURE = 2.0  # decimal logarithm of the odds against chance
+SURE = 2.0  # decimal logarithm of the odds against chance
 _MOST_FROM_HEIGHT = 2.0
 _TAPER = 1.4  # cells over which the window rises while refining: less mixes harmonics
 _LARGEST = 2048  # px a side whose spectrum is taken
@@ -123,10 +123,10 @@ def refine_lattice(k: Floats, vectors: Floats, weight: Floats | None = None) -> 
 
 
 def _checked(k: Floats, weight: Floats | None) -> Floats | None:
-    if k.ndim != 2 or min(k.shape) < _SMALLEST:
+    if k.ndim != 2 or min(k.shape) < SMALLEST_PX:
         raise DataError(
             f"image has shape {k.shape}",
-            needed=f"a 2-D array (y, x) of at least {_SMALLEST} px a side",
+            needed=f"a 2-D array (y, x) of at least {SMALLEST_PX} px a side",
             todo="denoise small images without a lattice",
         )
     if not np.isfinite(k).all():
@@ -137,10 +137,10 @@ def _checked(k: Floats, weight: Floats | None) -> Floats | None:
         raise DataError(
             f"weight has shape {weight.shape}", needed=f"shape {k.shape} and values between 0 and 1"
         )
-    if float(weight.sum()) < _SMALLEST**2 / 4:
+    if float(weight.sum()) < SMALLEST_PX**2 / 4:
         raise DataError(
             f"weight adds up to {float(weight.sum()):.4g} px",
-            needed=f"a region of at least {_SMALLEST**2 // 4} px",
+            needed=f"a region of at least {SMALLEST_PX**2 // 4} px",
         )
     return np.asarray(weight, dtype=np.float64)
 
@@ -177,7 +177,7 @@ def _prior(odds: float) -> PriorCheck:
         "periodic",
         "the image repeats itself along two vectors",
         float(odds),
-        _SURE,
+        SURE,
         ">=",
         "decimal logarithm of the odds that the reflections do not fall on a lattice by chance",
         "no lattice was found: denoise with local block matching, choose a region with the crystal alone, or "

@@ -18,8 +18,8 @@ _FINEST = 0.3  # cycles per px
 _NODES = 18  # the lowest
 
 
-def presence(k: Floats, lattice: FoundLattice, free: Floats) -> tuple[Floats, Floats]:
-    """Return the share of the local variance that the reflections of a lattice carry, and its standard error.
+def presence(k: Floats, lattice: FoundLattice, free: Floats) -> Floats:
+    """Return the share of the local variance that the reflections of a lattice carry.
 
     The counts are demodulated at each reflection and averaged in windows of a cell: another
     lattice, or the same turned, averages out. Counting noise is taken off both powers.
@@ -35,8 +35,8 @@ def presence(k: Floats, lattice: FoundLattice, free: Floats) -> tuple[Floats, Fl
 
     Returns
     -------
-    tuple of ndarray
-        ``(y, x)`` each: 1 where all contrast is this lattice's, 0 where none is or there is no contrast.
+    ndarray
+        ``(y, x)``: 1 where all contrast is this lattice's, 0 where none is or there is no contrast.
     """
     period = float(np.sqrt(abs(np.linalg.det(lattice.vectors))))
     window = max(_CELLS * period, 6.0)
@@ -59,7 +59,7 @@ def presence(k: Floats, lattice: FoundLattice, free: Floats) -> tuple[Floats, Fl
     error = np.sqrt(2.0 / squares) * power
     contrast = np.maximum(np.maximum(variance, 3 * error), np.finfo(np.float64).tiny)
     share = np.clip(coherent / contrast, 0.0, 1.5)
-    return to_pixels(share, k.shape, block), to_pixels(error / contrast, k.shape, block)
+    return to_pixels(share, k.shape, block)
 
 
 def _nodes(lattice: FoundLattice) -> Floats:

@@ -18,7 +18,6 @@ __all__ = [
     "Network",
     "build_network",
     "content_margin",
-    "frame_groups",
     "least_squares",
     "likely_steps",
     "place_frames",
@@ -228,7 +227,7 @@ def _settle(network: Network, offsets: Floats) -> Floats:
     offsets = offsets.copy()
     for _ in range(_PASSES):
         moved = False
-        for group in frame_groups(len(offsets)):
+        for group in _frame_groups(len(offsets)):
             step = _best_step(network, offsets, group)
             if step is not None:
                 offsets[group] += step
@@ -272,7 +271,7 @@ def weigh_by_scatter(network: Network, offsets: Floats, cell: Cell) -> Network:
     return replace(network, error=np.minimum(error, network.error))
 
 
-def frame_groups(n: int) -> list[NDArray[np.bool_]]:
+def _frame_groups(n: int) -> list[NDArray[np.bool_]]:
     """Return what may have hopped together: single frames, and all frames after one."""
     number = np.arange(n)
     single = [number == k for k in range(n)]
@@ -345,7 +344,7 @@ class Content:
 def content_margin(network: Network, offsets: Floats) -> Content:
     """Compare the place of each frame, and of all frames after each, with the next best place."""
     least, weakest = np.inf, 0
-    for group in frame_groups(len(offsets)):
+    for group in _frame_groups(len(offsets)):
         steps = _steps(network, offsets, group)
         steps = steps[np.hypot(*steps.T) > 2 * network.near]
         steps = np.concatenate([np.zeros((1, 2)), steps])
