@@ -47,7 +47,7 @@ $(VENV)/.stamp-run: pyproject.toml constraints.txt
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-run
 	@echo "installing the tools for tests and style"
-	@$(PIP) install --constraint constraints.txt --group dev
+	@$(PIP) install --constraint constraints.txt --group dev --editable ".[simulate]"
 	@touch $@
 
 $(VENV)/.stamp-docs: $(VENV)/.stamp-run

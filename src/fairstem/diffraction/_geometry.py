@@ -75,8 +75,9 @@ def detector_offsets(
     detector: tuple[int, int], center: tuple[float, float], ellipse: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
     """Return the offsets (y, x) of every pixel from `center` in px, ``(2, k_y, k_x)``; round with `ellipse`."""
-    flat = np.indices(detector, dtype=np.float64) - np.asarray(center, dtype=float)[:, None, None]
-    return flat if ellipse is None else np.einsum("ij,jyx->iyx", ellipse, flat)
+    flat: NDArray[np.float64] = np.indices(detector, dtype=np.float64)
+    flat -= np.asarray(center, dtype=float)[:, None, None]
+    return flat if ellipse is None else np.tensordot(ellipse, flat, axes=1)
 
 
 def geometry_of(
@@ -105,13 +106,13 @@ def geometry_of(
     DataError
         The hot-pixel map has another shape than the detector.
     """
-    if calibration is not None and calibration.hot_pixels is not None:
-        if calibration.hot_pixels.shape != scan.detector:
-            raise DataError(
-                f"a calibration for patterns of {calibration.hot_pixels.shape} with patterns of {scan.detector}",
-                needed="the calibration of this detector",
-                todo="calibrate this scan, or crop both alike",
-            )
+    hot = None if calibration is None else calibration.hot_pixels
+    if hot is not None and hot.shape != scan.detector:
+        raise DataError(
+            f"a calibration for patterns of {hot.shape} with patterns of {scan.detector}",
+            needed="the calibration of this detector",
+            todo="calibrate this scan, or crop both alike",
+        )
     known = calibration if calibration is not None else _of_axes(scan)
     at = known.center if center is None else _pair(center)
     for value, size in zip(at, scan.detector, strict=True):
