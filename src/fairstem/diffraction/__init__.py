@@ -1,4 +1,5 @@
-"""4D-STEM: calibration, PACBED, virtual detectors, symmetry.
+"""4D-STEM: geometry of the detector, PACBED, virtual detectors, centre of mass, symmetry."""
 
-Nothing is built here yet; the public names will come as `docs/architecture.md` describes.
-"""
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
