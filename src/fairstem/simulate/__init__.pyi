@@ -29,6 +29,8 @@ from .render import render_columns as render_columns
 from .scan import RowDistortion as RowDistortion
 from .scan import ScanDistortion as ScanDistortion
 from .scan import recorded_positions as recorded_positions
+from .structures import Structure as Structure
+from .structures import crystal as crystal
 
 __all__ = [
     "AmorphousBackground",
@@ -38,10 +40,12 @@ __all__ = [
     "RowDistortion",
     "ScanDistortion",
     "Site",
+    "Structure",
     "StepBackground",
     "add_interstitials",
     "add_noise",
     "bravais_cell",
+    "crystal",
     "cspbbr3",
     "dislocate",
     "displace_columns",
