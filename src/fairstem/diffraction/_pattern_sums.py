@@ -128,13 +128,16 @@ def _shift_row(source: Array, steps: int, part: float, out: Array) -> None:
     low, high = max(1, 1 + steps), min(n - 1, n + steps)
     if low >= high:
         low = high = n
-    for x in range(low, high):
-        out[x] = (1.0 - part) * source[x - steps] + part * source[x - steps - 1]
+    if low < high:
+        inner, right, left = out[low:high], source[low - steps :], source[low - steps - 1 :]
+        for i in range(high - low):
+            inner[i] = (1.0 - part) * right[i] + part * left[i]
     out[:low] = 0.0
     out[high:] = 0.0
-    for x in range(n):
-        if low < x + steps < high - 1:
-            continue  # both of its targets are done
+    begin = min(max(low - steps + 1, 0), n)  # from here to `end` both targets are done
+    end = max(min(high - 1 - steps, n), begin)
+    for i in range(n - (end - begin)):
+        x = i if i < begin else i + end - begin
         for share in range(2):
             target = min(max(x + steps + share, 0), n - 1)
             if target < low or target >= high:
@@ -161,7 +164,8 @@ def add_shifted(patterns: Array, labels: Array, weights: Array, shifts: Array, o
             _shift_row(patterns[p, y], sx, fx, moved)
             upper = min(max(y + sy, 0), height - 1)
             lower = min(max(y + sy + 1, 0), height - 1)
+            above, below = out[row, upper], out[row, lower]
             for x in range(width):
-                out[row, upper, x] += a * moved[x]
+                above[x] += a * moved[x]
             for x in range(width):
-                out[row, lower, x] += b * moved[x]
+                below[x] += b * moved[x]
