@@ -30,7 +30,7 @@ help:  ## say what can be made
 	@echo "make tests   pytest only          (PYTEST_ARGS='-k lattice' to choose)"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make bench   benchmarks; TOPIC='imports refine' to choose; writes benchmarks/RESULTS.md"
-	@echo "make peers   the other packages that benchmarks compare with, in .venv-peers, .venv-peers-register and .venv-peers-denoise"
+	@echo "make peers   the other packages that benchmarks compare with, in .venv-peers and .venv-peers-*"
 	@echo "make docs    HTML documentation in docs/_build/html"
 	@echo "make env     the environment only"
 	@echo "make clean   remove environments, caches and built pages"
@@ -74,9 +74,15 @@ PIP_PEERS = .venv-peers-register/bin/python -m pip --disable-pip-version-check -
 		--requirement benchmarks/peers-denoise.txt
 	@touch $@
 
+.venv-peers-diffraction/.stamp: benchmarks/peers-diffraction.txt
+	@PYTHON="$(PYTHON)" sh .ci/venv.sh .venv-peers-diffraction
+	@.venv-peers-diffraction/bin/python -m pip --disable-pip-version-check --quiet install --no-deps \
+		--requirement benchmarks/peers-diffraction.txt
+	@touch $@
+
 env: $(VENV)/.stamp-dev
 
-peers: .venv-peers/.stamp .venv-peers-register/.stamp .venv-peers-denoise/.stamp
+peers: .venv-peers/.stamp .venv-peers-register/.stamp .venv-peers-denoise/.stamp .venv-peers-diffraction/.stamp
 
 # ---------------------------------------------------------------- what a person runs
 
@@ -110,5 +116,5 @@ docs: $(VENV)/.stamp-docs
 	@echo "documentation: docs/_build/html/index.html"
 
 clean:  ## everything that make made; never data or results
-	rm -rf .venv .venv-peers .venv-peers-register .venv-peers-denoise build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-peers .venv-peers-register .venv-peers-denoise .venv-peers-diffraction build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
