@@ -8,6 +8,8 @@ from ._denoising import deviations as deviations
 from ._denoising import kept as kept
 from ._denoising import put_back as put_back
 from ._denoising import structure_left as structure_left
+from ._diffraction import com as com
+from ._diffraction import pattern as pattern
 from ._displacement import displacement as displacement
 from ._distributions import error_bars as error_bars
 from ._distributions import histogram as histogram
@@ -20,6 +22,8 @@ from ._registration import chi2_map as chi2_map
 from ._registration import contrast_part as contrast_part
 from ._registration import floor as floor
 from ._registration import samples as samples
+from ._symmetry import symmetry_comparison as symmetry_comparison
+from ._symmetry import symmetry_maps as symmetry_maps
 from ._traces import spectrum as spectrum
 from ._traces import traces as traces
 from .report import Report as Report
@@ -32,6 +36,7 @@ __all__ = [
     "bonds",
     "chi2_map",
     "columns",
+    "com",
     "contrast_part",
     "crystal_share",
     "deviations",
@@ -44,6 +49,7 @@ __all__ = [
     "kept",
     "lattice",
     "numbers",
+    "pattern",
     "put_back",
     "report",
     "residual",
@@ -52,6 +58,8 @@ __all__ = [
     "spectrum",
     "structure_left",
     "style",
+    "symmetry_comparison",
+    "symmetry_maps",
     "to_png",
     "traces",
 ]

@@ -14,7 +14,16 @@ from fairstem.plot.style import DIVERGING, axes, colour_bar
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["ImageArtists", "draw_image", "image", "pixel_pair", "residual", "round_length", "scale_bar"]
+__all__ = [
+    "ImageArtists",
+    "draw_image",
+    "image",
+    "pixel_pair",
+    "residual",
+    "round_length",
+    "scale_bar",
+    "size_bar",
+]
 
 PixelSize = float | tuple[float, float] | None
 
@@ -123,16 +132,38 @@ def scale_bar(ax: Axes, width_px: float, pixel_size_nm: PixelSize = None) -> Any
     >>> scale_bar(ax, 1024, 0.01).txt_label.get_text()
     '2 nm'
     """
-    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
-
     pair = pixel_pair(pixel_size_nm)
     unit = 1.0 if pair is None else pair[1]
     longest = width_px * unit / 4
     length = round_length(longest) if pair is not None else max(round_length(longest), 1.0)
+    return size_bar(ax, length / unit, _length_label(length, pair is not None), width_px)
+
+
+def size_bar(ax: Axes, length_px: float, text: str, width_px: float) -> Any:
+    """Draw a bar of a given length with a text above it, on a dark ground in the lower right corner.
+
+    Parameters
+    ----------
+    ax
+        Axes whose x data are pixels.
+    length_px
+        Length of the bar in px.
+    text
+        What it stands for, such as "2 nm".
+    width_px
+        Width of the image in px.
+
+    Returns
+    -------
+    mpl_toolkits.axes_grid1.anchored_artists.AnchoredSizeBar
+        The bar.
+    """
+    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+
     bar = AnchoredSizeBar(
         ax.transData,
-        length / unit,
-        _length_label(length, pair is not None),
+        length_px,
+        text,
         "lower right",
         pad=0.35,
         borderpad=0.4,
