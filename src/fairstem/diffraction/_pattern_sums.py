@@ -6,6 +6,7 @@ to the last bit. Sums are float64: counts with weights 0 and 1 stay exact up to 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numba
@@ -37,55 +38,50 @@ def _dot_floats(values: Array, weights: Array) -> float:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _sums_of_integers(block: Array, weights: Array, groups: Array, spans: Array, out: Array) -> None:
-    for p in range(block.shape[0]):
-        g = groups[p]
+def _sums_of_integers(block: Array, weights: Array, members: Array, spans: Array, out: Array) -> None:
+    for p in members:
         for start in range(0, block.shape[1], _STRIP):
             stop = min(start + _STRIP, block.shape[1])
-            for j in range(weights.shape[1]):
-                a, b = max(start, spans[g, j, 0]), min(stop, spans[g, j, 1])
+            for j in range(weights.shape[0]):
+                a, b = max(start, spans[j, 0]), min(stop, spans[j, 1])
                 if a < b:
-                    out[j, p] += _dot_integers(block[p, a:b], weights[g, j, a:b])
+                    out[j, p] += _dot_integers(block[p, a:b], weights[j, a:b])
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _sums_of_floats(block: Array, weights: Array, groups: Array, spans: Array, out: Array) -> None:
-    for p in range(block.shape[0]):
-        g = groups[p]
+def _sums_of_floats(block: Array, weights: Array, members: Array, spans: Array, out: Array) -> None:
+    for p in members:
         for start in range(0, block.shape[1], _STRIP):
             stop = min(start + _STRIP, block.shape[1])
-            for j in range(weights.shape[1]):
-                a, b = max(start, spans[g, j, 0]), min(stop, spans[g, j, 1])
+            for j in range(weights.shape[0]):
+                a, b = max(start, spans[j, 0]), min(stop, spans[j, 1])
                 if a < b:
-                    out[j, p] += _dot_floats(block[p, a:b], weights[g, j, a:b])
+                    out[j, p] += _dot_floats(block[p, a:b], weights[j, a:b])
 
 
-def pattern_sums(
-    patterns: Array, weights: NDArray[np.float64], groups: NDArray[np.int64] | None = None
-) -> NDArray[np.float64]:
-    """Return the weighted sums of every pattern, (weight, pattern).
+def pattern_sums(patterns: Array, maps: Iterable[tuple[Array, Array | None]], number: int) -> Array:
+    """Return the weighted sums of every pattern, (weight, pattern) float64.
 
     Parameters
     ----------
     patterns
         ``(pattern, k_y, k_x)``, any real dtype; no float copy is made.
-    weights
-        ``(group, weight, k_y, k_x)``. Pixels of weight 0 are left out: they may be NaN.
-    groups
-        Which group's weights each pattern takes; by default the first.
+    maps
+        Pairs of weights ``(weight, k_y, k_x)`` and the numbers of the patterns that take them (None: all).
+        Pixels of weight 0 are left out: they may be NaN.
+    number
+        How many weights there are.
     """
     n = patterns.shape[0]
     flat = kernel_ready(patterns.reshape(n, -1))
-    maps = np.ascontiguousarray(weights, dtype=np.float64).reshape(*weights.shape[:2], -1)
-    used = maps != 0
-    first = used.argmax(axis=-1)
-    last = np.where(used.any(axis=-1), maps.shape[-1] - used[..., ::-1].argmax(axis=-1), 0)
-    spans = np.stack([first, last], axis=-1)
-    if groups is None:
-        groups = np.zeros(n, np.int64)
-    out = np.zeros((maps.shape[1], n))
     kernel = _sums_of_floats if flat.dtype.kind == "f" else _sums_of_integers
-    kernel(flat, maps, groups, spans, out)
+    out = np.zeros((number, n))
+    for weights, members in maps:
+        rows = np.ascontiguousarray(weights, dtype=np.float64).reshape(number, -1)
+        used = rows != 0
+        last = np.where(used.any(axis=1), rows.shape[1] - used[:, ::-1].argmax(axis=1), 0)
+        spans = np.stack([used.argmax(axis=1), last], axis=1)
+        kernel(flat, rows, np.arange(n) if members is None else members, spans, out)
     return out
 
 
