@@ -1,0 +1,310 @@
+"""Which pixels a symmetry operation compares, for one centre: tables of places for the kernel.
+
+Where the operation maps pixels onto pixels, they are compared as they are. Elsewhere both images are interpolated
+bilinearly, on a grid around the centre. Pairs that share a pixel are left out: they would share its noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from fairstem.diffraction._operations import Operation, Placed
+
+__all__ = ["Pairing", "pair_pixels"]
+
+_WHOLE = 1 / 64  # px: a centre this close to a pixel or to the middle between two is taken to be there
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Tables for `correlate`, and what the statistics need to know of every operation.
+
+    Parameters
+    ----------
+    views, pairs, pair_ends, triples, triple_ends, noise, noise_rows
+        See `correlate`.
+    n
+        Ordered pairs per operation: pixels that are compared.
+    listed
+        How often a listed pair counts: 2 where each stands for both orders.
+    cubed
+        Sum of the cubed weights of a sample, averaged; 1 for a pixel.
+    shared
+        Sum over other samples of the squared noise they share with one; 1 for a pixel.
+    n_triples
+        Triples per operation; 0 where the operation is its own inverse.
+    """
+
+    views: tuple[Ints, Ints, NDArray[np.float32]]
+    pairs: Ints
+    pair_ends: Ints
+    triples: Ints
+    triple_ends: Ints
+    noise: NDArray[np.float32]
+    noise_rows: Ints
+    n: Floats
+    listed: Floats
+    cubed: Floats
+    shared: Floats
+    n_triples: Floats
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the tables."""
+        arrays = (*self.views, self.pairs, self.triples, self.noise)
+        return sum(a.nbytes for a in arrays)
+
+
+@dataclass
+class _View:
+    """The pattern seen through ``center + matrix @ q`` at the points q of a grid."""
+
+    start: int
+    direct: bool
+    valid: NDArray[np.bool_]
+    base: NDArray[np.int64]
+    part: Floats
+
+
+@dataclass
+class _Source:
+    """Samples: places in the work space, upper left pixels, pixels along a side, whether they can be used."""
+
+    places: NDArray[np.int64]
+    corner: NDArray[np.int64]
+    footprint: int
+    valid: NDArray[np.bool_]
+
+
+@dataclass
+class _Grid:
+    """Points around the centre, closed under quarter turns and mirrors."""
+
+    half: tuple[float, float]
+    size: tuple[int, int]
+    points: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.points = np.indices(self.size).reshape(2, -1) - np.array(self.half)[:, None]
+
+    def places(self, exact: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the index of the grid point ``exact @ q`` for every q."""
+        moved = exact @ self.points + np.array(self.half)[:, None]
+        places = np.rint(moved).astype(np.int64)
+        return np.asarray(np.ravel_multi_index((places[0], places[1]), self.size))
+
+
+class _Builder:
+    """Collects views and the places of all operations for one centre."""
+
+    def __init__(self, allowed: NDArray[np.bool_], center: tuple[float, float], ellipse: Floats) -> None:
+        self.allowed = allowed
+        self.shape = allowed.shape
+        self.unround = np.linalg.inv(ellipse)
+        self.round = bool(np.abs(ellipse - np.eye(2)).max() * max(self.shape) < 4 * _WHOLE)
+        halves = [round(2 * c) / 2 for c in center]
+        on_grid = [abs(c - h) <= _WHOLE for c, h in zip(center, halves, strict=True)]
+        self.center = np.array([h if on else c for c, h, on in zip(center, halves, on_grid, strict=True)])
+        self.views: dict[tuple[float, bool], _View] = {}
+        self.samples = int(allowed.size)
+        reach = int(np.ceil(max(*self.center, *(np.array(self.shape) - 1 - self.center)))) + 1
+        self.grids = {square: self._grid(reach, square) for square in (False, True)}
+
+    def _grid(self, reach: int, square: bool) -> _Grid:
+        """Points lie on pixels where the centre allows, on half-pixel offsets else."""
+        odd = [bool(c == np.rint(c)) for c in self.center]
+        if square and odd[0] != odd[1]:
+            odd = [False, False]
+        half = tuple(float(reach) if o else reach - 0.5 for o in odd)
+        return _Grid((half[0], half[1]), (int(2 * half[0]) + 1, int(2 * half[1]) + 1))
+
+    def positions(self, matrix: Floats, square: bool) -> Floats:
+        stretch = np.eye(2) if self.round else self.unround
+        return np.asarray(self.center[:, None] + stretch @ matrix @ self.grids[square].points)
+
+    def view(self, angle: float, square: bool) -> _View:
+        key = (round(angle, 9), square)
+        if key not in self.views:
+            self.views[key] = self._see(self.positions(Placed(angle, np.eye(2, dtype=int)).matrix, square))
+        return self.views[key]
+
+    def _see(self, at: Floats) -> _View:
+        whole = np.rint(at)
+        direct = bool(np.abs(at - whole).max() < 1e-6)
+        limits = np.array(self.shape)[:, None]
+        inside = ((at > -1e-6) & (at < limits - 1 + 1e-6)).all(0)
+        corner = np.clip(whole if direct else np.floor(at), 0, limits - (1 if direct else 2)).astype(np.int64)
+        base = corner[0] * self.shape[1] + corner[1]
+        flat = self.allowed.ravel()
+        valid = inside & flat[base]
+        if not direct:
+            for step in (1, self.shape[1], self.shape[1] + 1):
+                valid &= flat[base + step]
+        start = 0 if direct else self.samples
+        self.samples += 0 if direct else at.shape[1]
+        return _View(start, direct, valid, base, np.clip(at - corner, 0.0, 1.0).T)
+
+    def usable(self, matrices: Sequence[Floats], square: bool) -> NDArray[np.bool_]:
+        """Return where every image of a grid point lies on allowed pixels."""
+        out = np.ones(self.grids[square].points.shape[1], dtype=bool)
+        for matrix in matrices:
+            samples = self.samples
+            out &= self._see(self.positions(matrix, square)).valid
+            self.samples = samples
+        return out
+
+    def source(self, placed: Placed, points: NDArray[np.int64], square: bool) -> _Source:
+        """Find the samples of an image at some grid points."""
+        view = self.view(placed.angle, square)
+        at = self.grids[square].places(placed.exact)[points]
+        places = view.base[at] if view.direct else view.start + at
+        corner = np.stack(np.divmod(view.base[at], self.shape[1]))
+        return _Source(places, corner, 1 if view.direct else 2, view.valid[at])
+
+    def footprint(self, placed: Placed, points: NDArray[np.int64], square: bool) -> sp.csr_array:
+        """Return the weights (sample, pixel) of interpolated samples."""
+        view = self.view(placed.angle, square)
+        at = self.grids[square].places(placed.exact)[points]
+        fy, fx = view.part[at].T
+        weights = np.stack([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx], axis=1)
+        pixels = view.base[at][:, None] + np.array([0, 1, self.shape[1], self.shape[1] + 1])
+        rows = np.repeat(np.arange(at.size), 4)
+        return sp.csr_array((weights.ravel(), (rows, pixels.ravel())), shape=(at.size, self.allowed.size))
+
+
+def _apart(*sources: _Source) -> NDArray[np.bool_]:
+    """Return which sets of samples are all usable and have no pixel in common."""
+    out: NDArray[np.bool_] = np.logical_and.reduce([s.valid for s in sources])
+    for i, one in enumerate(sources):
+        for other in sources[:i]:
+            out &= (np.abs(one.corner - other.corner) >= max(one.footprint, other.footprint)).any(0)
+    return np.asarray(out)
+
+
+@dataclass
+class _Listed:
+    """One operation's places and constants."""
+
+    pairs: NDArray[np.int64]
+    triples: NDArray[np.int64]
+    listed: float
+    cubed: float = 1.0
+    shared: float = 1.0
+    noise: Floats | None = None
+
+
+def _list(builder: _Builder, operation: Operation) -> _Listed:
+    square = operation.needs_square_grid or not builder.round
+    usable = np.flatnonzero(builder.usable(operation.orbit(), square))
+    first, second = operation.pair()
+    if operation.involution:  # each pair once
+        usable = usable[usable < builder.grids[square].places(_between(first, second))[usable]]
+    sources = [builder.source(p, usable, square) for p in (first, second)]
+    apart = _apart(*sources)
+    pairs = np.stack([s.places for s in sources])[:, apart]
+    out = _Listed(pairs, np.zeros((3, 0), dtype=np.int64), 2.0 if operation.involution else 1.0)
+    triple = operation.triple()
+    if triple is not None:
+        three = [builder.source(p, usable, square) for p in triple]
+        out.triples = np.stack([s.places for s in three])[:, _apart(*three)]
+    if max(s.footprint for s in sources) > 1:
+        _describe_noise(builder, out, (first, second), usable[apart], square)
+    return out
+
+
+def _between(first: Placed, second: Placed) -> NDArray[np.int64]:
+    """Return the map of the grid from the first sample of a pair to the second's, both in the same view."""
+    return np.asarray(np.linalg.inv(first.exact) @ second.exact).round().astype(np.int64)
+
+
+def _describe_noise(
+    builder: _Builder, out: _Listed, placed: tuple[Placed, Placed], points: NDArray[np.int64], square: bool
+) -> None:
+    """Propagate the pixels' noise through the interpolation, exactly for the squares."""
+    prints = [builder.footprint(p, points, square) for p in placed]
+    squares = [np.asarray(w.power(2).sum(0), dtype=np.float64).ravel() for w in prints]
+    out.noise = out.listed * 0.5 * (squares[0] + squares[1])
+    n = max(points.size, 1)
+    out.cubed = float(sum(w.power(3).sum() for w in prints)) / (2 * n)
+    samples = prints if out.listed == 1.0 else [sp.vstack(prints).tocsr()]
+    gram = [(w.T @ w).power(2).sum() for w in samples]
+    out.shared = float(sum(gram)) / (2 * n)
+
+
+def pair_pixels(
+    operations: Sequence[Operation],
+    allowed: NDArray[np.bool_],
+    center: tuple[float, float],
+    ellipse: Floats | None = None,
+) -> Pairing:
+    """Make the tables of all operations for one centre.
+
+    Parameters
+    ----------
+    operations
+        The operations.
+    allowed
+        ``(k_y, k_x)``, True where a pixel may be used.
+    center
+        (y, x) in px.
+    ellipse
+        Matrix that makes offsets round, see `Calibration`.
+
+    Notes
+    -----
+    Cost: about 5 ms an operation for 128 × 128 px, 20 ms where both images are interpolated.
+    """
+    builder = _Builder(allowed, center, np.eye(2) if ellipse is None else np.asarray(ellipse, dtype=float))
+    found = [_list(builder, operation) for operation in operations]
+    views = _views(builder, found)
+    pairs, pair_ends = _joined([f.pairs for f in found])
+    triples, triple_ends = _joined([f.triples for f in found])
+    maps = [f.noise for f in found if f.noise is not None]
+    rows = np.cumsum([f.noise is not None for f in found]) - 1
+    return Pairing(
+        views,
+        pairs,
+        pair_ends,
+        triples,
+        triple_ends,
+        noise=np.array(maps, dtype=np.float32).reshape(len(maps), allowed.size),
+        noise_rows=np.where([f.noise is not None for f in found], rows, -1).astype(np.int32),
+        n=np.array([f.pairs.shape[1] * f.listed for f in found]),
+        listed=np.array([f.listed for f in found]),
+        cubed=np.array([f.cubed for f in found]),
+        shared=np.array([f.shared for f in found]),
+        n_triples=np.array([f.triples.shape[1] for f in found], dtype=float),
+    )
+
+
+def _joined(parts: list[NDArray[np.int64]]) -> tuple[Ints, Ints]:
+    ends = np.cumsum([0, *(p.shape[1] for p in parts)]).astype(np.int32)
+    return np.ascontiguousarray(np.concatenate(parts, axis=1).astype(np.int32)), ends
+
+
+def _views(builder: _Builder, found: list[_Listed]) -> tuple[Ints, Ints, NDArray[np.float32]]:
+    """Keep only the samples that are used, and put them next to each other in the work space."""
+    pixels = builder.allowed.size
+    used = np.zeros(builder.samples, dtype=bool)
+    for one in found:
+        used[one.pairs.ravel()] = True
+        used[one.triples.ravel()] = True
+    renumbered = np.concatenate([np.arange(pixels), pixels - 1 + np.cumsum(used[pixels:])])
+    for one in found:
+        one.pairs, one.triples = renumbered[one.pairs], renumbered[one.triples]
+    base = np.zeros(builder.samples, dtype=np.int32)
+    part = np.zeros((builder.samples, 2), dtype=np.float32)
+    for view in builder.views.values():
+        if not view.direct:
+            base[view.start : view.start + view.base.size] = view.base
+            part[view.start : view.start + view.base.size] = view.part
+    keep = pixels + np.flatnonzero(used[pixels:])
+    return renumbered[keep].astype(np.int32), base[keep], part[keep]

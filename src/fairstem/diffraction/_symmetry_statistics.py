@@ -1,0 +1,133 @@
+"""From sums over pairs of pixels to the correlation, freed of counting noise, and its standard error.
+
+With I_i the electrons of pixel i, m_i its expectation, and each pixel paired with another, a = I_i and b = I_S(i):
+numerator N = Σ(a - µ)(b - µ) and denominator D = Σ(a - µ)² are quadratic forms of independent Poisson counts. The
+counts' own noise adds Σm to Σa², and Σm / n less to both through µ. What is left, a quadratic form Σ M_ik I_i I_k with
+Σ M_ii I_i taken off, is unbiased, with the exact variance 4 Σ m_i (Mm)_i² + 2 Σ M_ik² m_i m_k; to first order the ratio
+γ = N / D has that of M = (P + Pᵀ) / 2 - γ, over D². All moments of m are estimated without bias from factorial moments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairstem.diffraction._pairing import Pairing
+
+__all__ = ["Correlations", "correlations"]
+
+_SIGNIFICANT = 3.0  # standard errors that the variance of a pattern must be above zero
+_ROUNDING = 1e-9  # of the mean square: less contrast than this is rounding
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """Correlation, standard error and dispersion, each (pattern, operation); `dispersion` is 1 for equal pixels."""
+
+    gamma: Floats
+    standard_error: Floats
+    dispersion: Floats
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Sums over ordered pairs, in electrons: of a, a², ab, and without bias of powers of the expectation."""
+
+    n: Floats
+    a: Floats
+    aa: Floats
+    ab: Floats
+    noise: Floats
+    mm: Floats
+    mmm: Floats
+    m_mm: Floats
+    middle: Floats
+
+
+def correlations(sums: Floats, pairing: Pairing, gain: float | None) -> Correlations:
+    """Finish the sums of `correlate`.
+
+    Parameters
+    ----------
+    sums
+        ``(pattern, operation, SUMS)``.
+    pairing
+        The tables the sums were made with.
+    gain
+        Detector units per electron; None takes the values as they are, without noise.
+    """
+    m = _moments(sums, pairing, 1.0 if gain is None else gain)
+    n = np.maximum(m.n, 1.0)
+    mean = m.a / n
+    counted = 0.0 if gain is None else 1.0
+    numerator = m.ab - n * mean**2 + counted * m.a / n
+    denominator = m.aa - n * mean**2 - counted * (m.noise - m.a / n)
+    floor = np.maximum(_ROUNDING * np.abs(m.aa), np.finfo(float).tiny)
+    if gain is not None:
+        spread = _variance_of_denominator(m, mean, pairing)
+        floor = np.maximum(floor, _SIGNIFICANT * np.sqrt(spread))
+    good = denominator > floor
+    gamma = np.divide(numerator, denominator, out=np.zeros_like(numerator), where=good)
+    error = np.full(gamma.shape, np.inf)
+    if gain is not None:
+        square = np.where(good, denominator, 1.0) ** 2
+        gamma = gamma - np.where(good, _ratio_bias(m, mean, gamma, pairing) / square, 0.0)
+        error[good] = np.sqrt(_variance(m, mean, gamma, pairing)[good]) / denominator[good]
+    else:
+        error[good] = 0.0
+    differences = np.divide(m.aa - m.ab, m.noise, out=np.zeros_like(gamma), where=m.noise > 0)
+    return Correlations(gamma, error, differences)
+
+
+def _moments(sums: Floats, pairing: Pairing, gain: float) -> _Moments:
+    s, p, s2, sp, s3, abc, weighted = np.moveaxis(sums, -1, 0)
+    f = pairing.listed
+    a, ab, aa = f * s / (2 * gain), f * p / gain**2, f * (s2 - 2 * p) / (2 * gain**2)
+    aab, aaa = f * sp / (2 * gain**3), f * (s3 - 3 * sp) / (2 * gain**3)
+    noise = np.where(pairing.noise_rows >= 0, weighted / gain, a)
+    w2 = np.divide(noise, a, out=np.ones_like(a), where=a != 0)
+    mm = aa - noise
+    mmm = aaa - 3 * w2 * aa + (3 * w2**2 - pairing.cubed) * a
+    m_mm = aab - w2 * ab
+    scale = np.divide(pairing.n, pairing.n_triples, out=np.zeros_like(pairing.n), where=pairing.n_triples > 0)
+    middle = np.where(pairing.n_triples > 0, 0.5 * (m_mm + scale * abc / gain**3), m_mm)
+    return _Moments(np.broadcast_to(pairing.n, a.shape), a, aa, ab, noise, mm, mmm, m_mm, middle)
+
+
+def _share(pairing: Pairing) -> Floats:
+    """Return Σ M_ik² between images over Σ m_i m_S(i): an operation that is its own inverse couples a pair twice."""
+    return np.where(pairing.n_triples > 0, 0.5, 1.0)
+
+
+def _variance_of_denominator(m: _Moments, mean: Floats, pairing: Pairing) -> Floats:
+    linear = m.mmm - 2 * mean * m.mm + mean**2 * m.a
+    # of the noise alone, should the pattern be flat: never less
+    least = 2 * m.a**2 / np.maximum(m.n, 1.0)
+    return np.asarray(4 * np.maximum(linear, 0.0) + 2 * np.maximum(pairing.shared * m.mm, least))
+
+
+def _ratio_bias(m: _Moments, mean: Floats, gamma: Floats, pairing: Pairing) -> Floats:
+    """Return γ Var D - Cov(N, D), what makes the mean of the ratio differ from the ratio of means."""
+    squares = m.mmm - 2 * mean * m.mm + mean**2 * m.a
+    crossed = m.m_mm - mean * (m.mm + m.ab) + mean**2 * m.a
+    return np.asarray(gamma * (4 * squares + 2 * pairing.shared * m.mm) - 4 * crossed)
+
+
+def _variance(m: _Moments, mean: Floats, gamma: Floats, pairing: Pairing) -> Floats:
+    """Return the variance of N - γ D."""
+    rest = 1 - gamma
+    linear = (
+        m.middle
+        - 2 * gamma * m.m_mm
+        + gamma**2 * m.mmm
+        - 2 * rest * mean * (m.ab - gamma * m.mm)
+        + rest**2 * mean**2 * m.a
+    )
+    flat = m.a**2 / np.maximum(m.n, 1.0)
+    quadratic = gamma**2 * np.maximum(m.mm, flat) + _share(pairing) * np.maximum(m.ab, 0.0)
+    quadratic = 2 * pairing.shared * quadratic
+    # the first term vanishes for a symmetric pattern; cutting its estimate at 0 would bias the error upwards
+    return np.asarray(np.maximum(4 * linear + quadratic, 0.5 * quadratic))
