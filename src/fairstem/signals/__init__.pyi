@@ -21,6 +21,7 @@ from .provenance import Step as Step
 from .provenance import sha256 as sha256
 from .provenance import steps_of as steps_of
 from .reading import load as load
+from .scan_signal import make_scan as make_scan
 from .stacking import stack as stack
 from .summary import describe as describe
 
@@ -39,6 +40,7 @@ __all__ = [
     "find_saturation",
     "judge_counts",
     "load",
+    "make_scan",
     "make_signal",
     "noise_of",
     "noise_priors",

@@ -1,6 +1,8 @@
 from ._phantoms import Phantom as Phantom
 from ._phantoms import phantom as phantom
 from ._phantoms import phantoms as phantoms
+from ._scan4d import SimulatedScan as SimulatedScan
+from ._scan4d import electrons_per_pattern as electrons_per_pattern
 from .backgrounds import AmorphousBackground as AmorphousBackground
 from .backgrounds import RampBackground as RampBackground
 from .backgrounds import StepBackground as StepBackground
@@ -22,6 +24,7 @@ from .lattices import silicon110 as silicon110
 from .lattices import square as square
 from .lattices import srtio3 as srtio3
 from .lattices import ws2 as ws2
+from .multislice import multislice_scan as multislice_scan
 from .nanoparticle import fcc_particle as fcc_particle
 from .nanoparticle import nanoparticle_columns as nanoparticle_columns
 from .noise import add_noise as add_noise
@@ -31,6 +34,7 @@ from .scan import ScanDistortion as ScanDistortion
 from .scan import recorded_positions as recorded_positions
 from .structures import Structure as Structure
 from .structures import crystal as crystal
+from .thin import thin_scan as thin_scan
 
 __all__ = [
     "AmorphousBackground",
@@ -39,6 +43,7 @@ __all__ = [
     "RampBackground",
     "RowDistortion",
     "ScanDistortion",
+    "SimulatedScan",
     "Site",
     "Structure",
     "StepBackground",
@@ -49,11 +54,13 @@ __all__ = [
     "cspbbr3",
     "dislocate",
     "displace_columns",
+    "electrons_per_pattern",
     "fcc110",
     "fcc111",
     "fcc_particle",
     "graphene",
     "join_grains",
+    "multislice_scan",
     "nanoparticle_columns",
     "phantom",
     "phantoms",
@@ -65,5 +72,6 @@ __all__ = [
     "square",
     "srtio3",
     "strain_columns",
+    "thin_scan",
     "ws2",
 ]
