@@ -129,7 +129,7 @@ def test_lazy_values_are_not_touched():
         ((4, 4), "Signal2D", 0, "image"),
         ((4, 4, 4), "Signal2D", 1, "image series"),
         ((4, 4, 4, 4), "Signal2D", 2, "4D scan"),
-        ((4, 4, 4, 4, 4), "Signal2D", 3, "array"),
+        ((4, 4, 4, 4, 4), "Signal2D", 3, "4D scan series"),
         ((4, 4, 4), "BaseSignal", 0, "array"),
     ],
 )

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from fairstem.cli import options as opt
+from fairstem.errors import DataTypeError
 
 __all__ = ["info"]
+
+ScanShape = Annotated[
+    str | None,
+    typer.Option(
+        "--scan-shape", metavar="NY,NX", help="Positions (y,x) of a 4D scan whose file doesn't say them."
+    ),
+]
+Flyback = Annotated[int, typer.Option("--flyback", help="Patterns at the end of each scan row to leave out.")]
+Missing = Annotated[
+    str,
+    typer.Option("--missing", help="crop: keep the complete rows of an interrupted scan. Default: refuse."),
+]
 
 
 def info(
     file: opt.File,
     dataset: opt.Dataset = None,
     reader: opt.Reader = None,
+    scan_shape: ScanShape = None,
+    flyback: Flyback = 0,
+    missing: Missing = "refuse",
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,  # noqa: ARG001
 ) -> None:
     """Say what is in a file: shape, units, type, dose, memory, and what the checks found."""
     from fairstem.cli.console import emit, print_json, session
-    from fairstem.signals import describe, load
+    from fairstem.cli.info_scan import with_angles
+    from fairstem.signals import describe
+    from fairstem.signals.opening import load_to_look
 
     with session(quiet):
-        loaded = load(file, reader=reader, dataset=opt.signal_number(dataset), warn=False)
-        signals = loaded if isinstance(loaded, list) else [loaded]
-        summaries = [describe(signal) for signal in signals]
+        asked: dict[str, Any] = {"scan_shape": _shape(scan_shape), "flyback": flyback, "missing": missing}
+        signals = load_to_look(file, reader=reader, dataset=opt.signal_number(dataset), warn=False, **asked)
+        summaries = [with_angles(describe(signal, sample=True)) for signal in signals]
     if json:
         print_json({"file": str(file), "signals": summaries})
         return
@@ -34,17 +54,29 @@ def info(
         emit(_lines(summary, number if len(summaries) > 1 else None))
 
 
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    """Return the scan shape from ``64,64`` or ``64x64``."""
+    if text is None:
+        return None
+    parts = text.replace("x", ",").split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise DataTypeError(f"--scan-shape {text}", needed="rows and positions in a row, such as 64,128")
+    return tuple(int(part) for part in parts)
+
+
 def _lines(summary: dict[str, Any], number: int | None) -> list[str]:
+    from fairstem.cli.info_scan import scan_rows
     from fairstem.compute import format_bytes
 
     title = summary.get("title") or summary.get("file") or "untitled"
     shape = " × ".join(map(str, summary["shape"]))
     dtype = "colour (RGB)" if summary["dtype"].startswith("[") else summary["dtype"]
     rows = [
-        ("kind", f"{summary['kind']}, {shape} {dtype}, {format_bytes(summary['bytes'])}"),
+        ("kind", f"{summary['kind']}, {shape} {dtype}, {format_bytes(summary['bytes'])}{_memory(summary)}"),
         *[(f"axis {axis['name']}" if axis["name"] else "axis", _axis(axis)) for axis in summary["axes"]],
         ("pixel size", _pixel(summary["pixel_size_nm"])),
         ("values", _values(summary)),
+        *scan_rows(summary),
     ]
     if summary.get("beam_energy_kev"):
         rows.append(("beam energy", f"{summary['beam_energy_kev']:g} keV"))
@@ -58,6 +90,16 @@ def _lines(summary: dict[str, Any], number: int | None) -> list[str]:
     ]
     checks = findings or ["  nothing found"]
     return [head, *[f"  {name:<{width}}{text}" for name, text in rows], "checks", *checks]
+
+
+def _memory(summary: dict[str, Any]) -> str:
+    """Say how much memory a lazy signal takes when it is read, and in which pieces it can be."""
+    from fairstem.compute import format_bytes
+
+    if not summary["lazy"]:
+        return " in memory"
+    chunks = summary["chunks"]
+    return f" when dense; lazy in {chunks['number']} blocks of {format_bytes(chunks['largest_bytes'])}"
 
 
 def _mark(severity: str) -> str:
@@ -82,8 +124,10 @@ def _values(summary: dict[str, Any]) -> str:
     if values is None:
         return "not read"
     text = f"{values['min']:.5g} to {values['max']:.5g}, mean {values['mean']:.5g}"
+    if summary.get("sampled"):
+        text += " in a sample"
     codes = {f["code"] for f in summary.get("findings") or []}
-    if "eight-bit-picture" in codes:
+    if codes & {"eight-bit-picture", "eight-bit-patterns"}:
         return f"{text}; grey levels"
     if "offset" in codes and summary.get("counts"):
         return f"{text}; whole numbers on an offset"

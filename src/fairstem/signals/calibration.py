@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from fairstem.errors import CalibrationError
 from fairstem.signals.axes import Axis, axes_of_signal, image_axes, nanometres_per_unit, normalise_unit
+from fairstem.signals.conventions import check_scan_axes
 from fairstem.signals.counting import judge_counts
 from fairstem.signals.findings import Finding
 from fairstem.signals.image_check import find_saturation
+from fairstem.signals.scan_check import check_patterns, pattern_statistics
 
 __all__ = ["check_signal", "guess_kind", "repair"]
 
@@ -32,7 +34,7 @@ def guess_kind(axes: Sequence[Axis]) -> str:
     -------
     str
         ``"spectrum"``, ``"spectrum line"``, ``"spectrum image"``, ``"image"``, ``"image series"``,
-        ``"diffraction pattern"``, ``"4D scan"`` or ``"array"``.
+        ``"diffraction pattern"``, ``"4D scan"``, ``"4D scan series"`` or ``"array"``.
     """
     navigation = sum(a.navigate for a in axes)
     signal = [a for a in axes if not a.navigate]
@@ -45,7 +47,7 @@ def guess_kind(axes: Sequence[Axis]) -> str:
     if navigation == 0:
         reciprocal = any(a.units in _RECIPROCAL for a in signal)
         return "diffraction pattern" if reciprocal else "image"
-    return {1: "image series", 2: "4D scan"}.get(navigation, "array")
+    return {1: "image series", 2: "4D scan", 3: "4D scan series"}.get(navigation, "array")
 
 
 def check_signal(signal: Any, *, picture: bool = False) -> list[Finding]:
@@ -65,7 +67,7 @@ def check_signal(signal: Any, *, picture: bool = False) -> list[Finding]:
 
     Notes
     -----
-    Cost: two passes over the data in memory and one FFT of 512² pixels for an image.
+    Cost: two passes over the data in memory (three over a 4D scan) and one FFT of 512² pixels for an image.
 
     Examples
     --------
@@ -92,6 +94,8 @@ def check_signal(signal: Any, *, picture: bool = False) -> list[Finding]:
     if type(signal.data).__module__.startswith("dask."):
         message = "the data are lazy: their values were not checked for NaN, saturation or averages"
         findings.append(Finding("values-not-checked", "info", message))
+    elif dtype.kind in "iuf" and guess_kind(axes).startswith("4D scan"):
+        findings += check_patterns(pattern_statistics(signal.data, everything=True))
     elif dtype.kind in "iuf":
         findings += _check_values(np.asarray(signal.data), guess_kind(axes), axes)
     return findings
@@ -168,9 +172,8 @@ def _check_spectral(axes: Sequence[Axis]) -> list[Finding]:
         if axis.units in _ENERGY and axis.scale <= 0:
             message = "the energy axis does not increase"
             return [_finding("energy-axis-reversed", message, _text(axis))]
-    if kind == "4D scan" and not any(a.units in _RECIPROCAL for a in signal):
-        message = "the diffraction patterns have no angular calibration (1/nm or mrad)"
-        return [_finding("diffraction-uncalibrated", message, _text(*signal), "detector pixels", "info")]
+    if kind.startswith("4D scan"):
+        return check_scan_axes(axes)
     return []
 
 

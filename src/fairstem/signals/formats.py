@@ -1,7 +1,8 @@
 """Formats: what can be read, and small readers for formats that RosettaSciIO does not know.
 
 The readers here are for files that users of atomic-resolution STEM have: StatSTEM and other MATLAB 5
-files, NumPy archives, Atomap lattices, fpd scans. Fitted positions in them go to the original metadata.
+files, NumPy archives, Atomap lattices, fpd scans, Dectris detectors (in a file of their own). Fitted
+positions in them go to the original metadata.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairstem.errors import FileFormatError
+from fairstem.signals.blockfile import read_blockfile
+from fairstem.signals.dectris import read_dectris
 
 __all__ = ["known_extensions", "own_readers"]
 
@@ -29,14 +32,22 @@ def known_extensions() -> dict[str, list[str]]:
             names = found.setdefault(extension.lower(), [])
             if plugin["name"] not in names:
                 names.append(plugin["name"])
-    for extension, name in (("mat", "StatSTEM"), ("npz", "NumPy"), ("hdf5", "Atomap"), ("hdf5", "fpd")):
+    own = (("mat", "StatSTEM"), ("npz", "NumPy"), ("hdf5", "Atomap"), ("hdf5", "fpd"), ("h5", "Dectris"))
+    for extension, name in own:
         found.setdefault(extension, []).append(name)
     return found
 
 
 def own_readers() -> Mapping[str, Callable[[Path, bool, str | None], Any]]:
     """Return fairstem's own readers by name; each takes path, lazy and the name of a data set."""
-    return {"StatSTEM": _read_mat, "NumPy": _read_npz, "Atomap": _read_atomap, "fpd": _read_fpd}
+    return {
+        "StatSTEM": _read_mat,
+        "NumPy": _read_npz,
+        "Atomap": _read_atomap,
+        "fpd": _read_fpd,
+        "Dectris": read_dectris,
+        "Blockfile": read_blockfile,  # RosettaSciIO's needs scikit-image, and pads what is missing with zeros
+    }
 
 
 def _signal(

@@ -10,15 +10,19 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fairstem._version import __version__
 from fairstem.errors import DataTypeError, FairstemError, FileFormatError, MissingDependencyError
 from fairstem.signals.axes import axes_of_signal, image_axes
 from fairstem.signals.calibration import check_signal, repair
+from fairstem.signals.conventions import settle_conventions
 from fairstem.signals.findings import Finding, warn_findings
 from fairstem.signals.formats import known_extensions, own_readers
+from fairstem.signals.placing import placing_of
+from fairstem.signals.scans import Missing
 from fairstem.signals.sniffing import check_complete, sniff
 
 __all__ = ["load"]
@@ -26,7 +30,11 @@ __all__ = ["load"]
 _PICTURES = {"png", "jpg", "jpeg", "jpe", "bmp", "gif", "dib"}
 _FOLDER_FORMATS = {"zspy", "zarr"}
 # what HyperSpy says although nothing is wrong, or although the error that follows says it better
-_CHATTER = ("not understood", "Unable to infer file type", "If this file format is supported")
+_CHATTER = (
+    *("not understood", "Unable to infer file type", "If this file format is supported"),
+    "file couldn't be found",
+)
+_CHATTERING = ("hyperspy.io", "rsciio.quantumdetector._api")
 _HARMLESS = ("Loading old file version", "unclosed file")
 
 
@@ -38,6 +46,9 @@ def load(
     dataset: str | int | None = None,
     pixel_size_nm: float | tuple[float, float] | None = None,
     units: str | None = None,
+    scan_shape: tuple[int, int] | Literal["auto"] | None = None,
+    flyback: int = 0,
+    missing: Missing = "refuse",
     warn: bool = True,
     **options: Any,
 ) -> Any:
@@ -58,6 +69,13 @@ def load(
         Pixel size in nm, one number or (py, px), when the file's is missing or wrong.
     units
         Unit of the pixel size when only that was lost, such as ``"nm"``.
+    scan_shape
+        Positions (y, x) of a 4D scan whose file does not say them, or says them wrong; ``"auto"`` lets the reader
+        of ``.tvips`` find them.
+    flyback
+        Patterns at the end of each row of a scan that are left out.
+    missing
+        ``"crop"`` keeps the complete rows of an interrupted scan; by default it is refused.
     warn
         False silences the warnings; the findings are in the metadata all the same.
     **options
@@ -78,6 +96,8 @@ def load(
         `path` is no path.
     CalibrationError
         A repair is impossible.
+    DataError
+        The number of patterns does not fit `scan_shape`; the message says which shapes would.
     MissingDependencyError
         The reader needs a package that is not installed.
 
@@ -90,8 +110,9 @@ def load(
 
     Notes
     -----
-    Nothing is repaired without being asked: a lost unit is suggested, not applied. The parameter that
-    matters is `pixel_size_nm`: take it from the microscope's own file or from a known lattice parameter.
+    Nothing is repaired without being asked: a lost unit is suggested, not applied; only numbers that a reader
+    made up are taken back. The parameter that matters is
+    `pixel_size_nm`: take it from the microscope's own file or from a known lattice parameter.
     Cost: that of HyperSpy's reader, plus a few passes over the data when they are in memory.
 
     Examples
@@ -106,15 +127,21 @@ def load(
     if reader is None:
         reader, findings = _choose(file, extension)
     check_complete(file)
-    name, loaded, noticed = _read(file, lazy, reader, dataset, options)
+    if scan_shape == "auto" and extension == "tvips":
+        options["scan_shape"], scan_shape = "auto", None
+    placing = placing_of(file, reader, scan_shape, flyback, missing)
+    name, loaded, noticed = _read(file, lazy or placing.by_layout, reader, dataset, options)
     single = not isinstance(loaded, list)
     signals = [loaded] if single else _select(loaded, dataset, file)
     if not signals:
         raise _nothing(file)
+    settled = [settle_conventions(signal, name) for signal in signals]
+    with _quiet():
+        signals, placed = (list(part) for part in zip(*placing.place(signals, lazy), strict=True))
     mended = _mend(signals, pixel_size_nm, units)
-    for signal, repairs in zip(signals, mended, strict=True):
+    for signal, *early in zip(signals, settled, placed, mended, strict=True):
         checked = check_signal(signal, picture=extension in _PICTURES)
-        found = [*findings, *noticed, *_class_finding(signal), *repairs, *checked]
+        found = [*findings, *noticed, *_class_finding(signal), *chain(*early), *checked]
         reading = {"file": file.name, "reader": name, "version": __version__}
         signal.metadata.set_item("fairstem.reading", reading | {"findings": [f.to_dict() for f in found]})
         if warn:
@@ -205,15 +232,17 @@ def _quiet() -> Iterator[list[Finding]]:
         return not any(text in record.getMessage() for text in _CHATTER)
 
     found: list[Finding] = []
-    logger = logging.getLogger("hyperspy.io")
-    logger.addFilter(keep)
+    loggers = [logging.getLogger(name) for name in _CHATTERING]
+    for logger in loggers:
+        logger.addFilter(keep)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             warnings.simplefilter("ignore", ResourceWarning)
             yield found
     finally:
-        logger.removeFilter(keep)
+        for logger in loggers:
+            logger.removeFilter(keep)
     texts = [t for t in dict.fromkeys(str(w.message) for w in caught) if not any(h in t for h in _HARMLESS)]
     found += [Finding("reader-warning", "warning", f"the reader warns: {t}", topic="file") for t in texts]
 

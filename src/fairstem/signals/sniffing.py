@@ -77,10 +77,10 @@ def _sniff_hdf5(path: Path) -> tuple[str, str]:
     if "FullSpectra" in groups:
         return "Tofwerk", "it has Tofwerk's 'FullSpectra' group"
     if "entry" in groups:
-        return "Arina", "it has the 'entry' group of an Arina detector"
+        return "Dectris", "it has the 'entry' group of a Dectris detector"
     raise FileFormatError(
         f"{path.name} is an HDF5 file of unknown layout (groups: {', '.join(sorted(groups)[:8]) or 'none'})",
-        needed="HyperSpy, fpd, Atomap, Delmic, USID, Tofwerk or Arina HDF5",
+        needed="HyperSpy, fpd, Atomap, Delmic, USID, Tofwerk or Dectris HDF5",
         todo="name the reader with reader=, or read the data set with h5py and wrap it as a HyperSpy signal",
     )
 

@@ -11,28 +11,34 @@ from fairstem.signals.axes import axes_of_signal
 from fairstem.signals.calibration import check_signal, guess_kind
 from fairstem.signals.counting import judge_counts
 from fairstem.signals.door import Opened, open_data
+from fairstem.signals.findings import Finding
 from fairstem.signals.provenance import jsonable, steps_of
+from fairstem.signals.scan_summary import sample_values, summarise_scan
 
 __all__ = ["describe"]
 
 
-def describe(data: Any) -> dict[str, Any]:
-    """Describe data in a JSON-ready dictionary, without reading lazy data.
+def describe(data: Any, *, sample: bool = False) -> dict[str, Any]:
+    """Describe data in a JSON-ready dictionary, without reading lazy data unless a sample is asked for.
 
     Parameters
     ----------
     data
         HyperSpy signal, numpy array or dask array.
+    sample
+        Judge lazy data from a sample: at most 128 positions spread over them, and about 64 MiB.
 
     Returns
     -------
     dict
         ``title``, ``kind`` (guessed: image, image series, spectrum image, 4D scan, ...), ``shape``,
         ``dtype``, ``axes``, ``pixel_size_nm``, ``lazy``, ``chunks`` (of lazy data), ``bytes`` (when dense),
-        ``values`` (min, max, mean; None for lazy data), ``counts`` (True, False, None for unknown),
+        ``values`` (min, max, mean; None for lazy data without a sample), ``sampled`` (how many positions were
+        looked at, of how many; None when all or none were), ``counts`` (True, False, None for unknown),
         ``counts_per_position`` (mean per pixel of an image, per spectrum or per pattern of a scan, when the
-        values are counts: the dose if the detector counts electrons), ``beam_energy_kev``, ``findings`` and
-        ``steps`` (what fairstem did to the data).
+        values are counts: the dose if the detector counts electrons), ``scan`` (of 4D scans, see
+        `fairstem.signals.scan_summary.summarise_scan`), ``beam_energy_kev``, ``findings`` and ``steps`` (what
+        fairstem did to the data).
 
     Raises
     ------
@@ -41,7 +47,7 @@ def describe(data: Any) -> dict[str, Any]:
 
     Notes
     -----
-    Cost: a few passes over data in memory; nothing but the header for lazy data.
+    Cost: a few passes over data in memory; nothing but the header, or the sample, of lazy data.
 
     Examples
     --------
@@ -53,12 +59,15 @@ def describe(data: Any) -> dict[str, Any]:
     opened = open_data(data, name="data")
     array, dtype = opened.array, np.dtype(opened.array.dtype)
     kind = guess_kind(opened.axes) if opened.kind == "hyperspy" else _kind_of_shape(array.ndim)
-    in_memory = not opened.lazy and dtype.kind in "iuf"
+    look = dtype.kind in "iuf" and (sample or not opened.lazy)
     header = _from_metadata(data) if opened.kind == "hyperspy" else {}
-    counts = (judge_counts(np.asarray(array)).kind == "counts") if in_memory else None
-    if any(f["code"] == "eight-bit-picture" for f in header.get("findings") or []):
-        counts = False  # whole numbers, but of a stretched grey scale
-    values = _values(np.asarray(array)) if in_memory else None
+    known = {f["code"] for f in header.get("findings") or []}
+    scan, found = None, list[Finding]()
+    if kind.startswith("4D scan"):
+        scan, found = summarise_scan(array, opened.axes, known, look=look)
+    facts = _facts(opened, look)
+    if known & {"eight-bit-picture", "eight-bit-patterns", "analogue-detector"}:
+        facts["counts"] = False  # whole numbers, but of a stretched grey scale
     summary = {
         "kind": kind,
         "shape": [int(n) for n in array.shape],
@@ -68,11 +77,50 @@ def describe(data: Any) -> dict[str, Any]:
         "lazy": opened.lazy,
         "chunks": _chunks(array) if opened.lazy else None,
         "bytes": math.prod(int(n) for n in array.shape) * dtype.itemsize,
-        "values": values,
-        "counts": counts,
-        "counts_per_position": _dose(opened, values) if counts and values else None,
+        **facts,
+        "counts_per_position": _dose(opened, facts["values"])
+        if facts["counts"] and facts["values"]
+        else None,
+        "scan": scan,
     }
+    if look:
+        found += [_sampled(facts["sampled"])] if facts["sampled"] else []
+        header["findings"] = _merged(header.get("findings") or [], found)
     return jsonable({**header, **summary})  # type: ignore[no-any-return]
+
+
+def _facts(opened: Opened, look: bool) -> dict[str, Any]:
+    """Return the values of data in memory, or of a sample of lazy data."""
+    if not look:
+        return {"values": None, "sampled": None, "counts": None}
+    array, sampled = opened.array, None
+    if opened.lazy:
+        array, positions, of = sample_values(array, opened.axes)
+        sampled = [positions, of]
+    array = np.asarray(array)
+    return {
+        "values": _values(array),
+        "sampled": sampled,
+        "counts": judge_counts(array).kind == "counts",
+    }
+
+
+def _sampled(positions: list[int]) -> Finding:
+    number, of = positions
+    part = f"{number} of {of} positions, spread over the data" if of > 1 else "the middle of the image"
+    message = f"the data are large or lazy: their values were judged from {part}"
+    return Finding("values-sampled", "info", message, given=f"{number} of {of}")
+
+
+def _merged(before: list[dict[str, str]], found: list[Finding]) -> list[dict[str, str]]:
+    """Add findings about the values that were looked at; those that were made before are not repeated."""
+    kept = [f for f in before if f["code"] != "values-not-checked"]
+    codes = {f["code"] for f in kept}
+    for finding in found:
+        if finding.code not in codes:
+            kept.append(finding.to_dict())
+            codes.add(finding.code)
+    return kept
 
 
 def _kind_of_shape(ndim: int) -> str:
