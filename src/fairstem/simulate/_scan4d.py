@@ -282,6 +282,8 @@ class SimulatedScan:
             The data have another detector.
         """
         array = self.intensities if data is None else data
+        parameters = dict(self.parameters)
+        made_by = str(parameters.pop("function", "fairstem.simulate.multislice_scan"))
         if array.ndim != 4 or array.shape[2:] != self.detector:
             raise DataError(
                 f"data of shape {array.shape} for a detector of {self.detector}",
@@ -294,7 +296,7 @@ class SimulatedScan:
             energy_kev=self.energy_kev,
             semiangle_mrad=self.semiangle_mrad,
             title="simulated 4D scan",
-            steps=[Step("fairstem.simulate.multislice_scan", parameters=dict(self.parameters))],
+            steps=[Step(made_by, parameters=parameters)],
         )
 
 
