@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstem.diffraction._scan import Scan
-from fairstem.errors import CalibrationError, DataError
+from fairstem.diffraction._scan import Scan, open_scan
+from fairstem.errors import CalibrationError, DataError, DataTypeError
 from fairstem.priors import PriorCheck
+from fairstem.signals.axes import Axis
+from fairstem.signals.provenance import jsonable
 
 __all__ = ["Calibration", "detector_offsets", "geometry_of"]
 
@@ -41,6 +44,22 @@ class Calibration:
         ``(k_y, k_x)``, True where the detector's values can't be used (hot or dead).
     priors
         The assumptions and whether the data support them.
+    descan_sd
+        Standard errors of `descan`.
+    ellipse_sd
+        Standard error of the entries of `ellipse`; None where no ellipse stood out and circles are round.
+    radius_sd_px
+        Standard error of `radius_px`.
+    edge_width_px
+        Blur of the disc's edge (Gaussian sigma) in px.
+    residual_px
+        Root mean square (y, x) of the patches' centres about the descan plane in px.
+
+    Examples
+    --------
+    >>> geometry = Calibration((15.5, 16.0), mrad_per_px=0.5)
+    >>> Calibration.from_dict(geometry.to_dict()).center
+    (15.5, 16.0)
     """
 
     center: tuple[float, float]
@@ -53,6 +72,11 @@ class Calibration:
     semiangle_mrad: float | None = None
     hot_pixels: NDArray[np.bool_] | None = None
     priors: tuple[PriorCheck, ...] = ()
+    descan_sd: NDArray[np.float64] | None = None
+    ellipse_sd: float | None = None
+    radius_sd_px: float | None = None
+    edge_width_px: float | None = None
+    residual_px: tuple[float, float] | None = None
 
     def centers(self, scan_shape: tuple[int, ...]) -> NDArray[np.float64]:
         """Return the centre of every pattern in px, ``(2, *scan_shape)``, following the descan plane."""
@@ -69,6 +93,114 @@ class Calibration:
     def offsets(self, detector: tuple[int, int]) -> NDArray[np.float64]:
         """Return the round offsets (y, x) of every pixel from `center` in px, ``(2, k_y, k_x)``."""
         return detector_offsets(detector, self.center, self.ellipse)
+
+    def apply(self, signal: Any) -> Any:
+        """Return the signal with its detector's axes in mrad, 0 at the centre.
+
+        Parameters
+        ----------
+        signal
+            HyperSpy signal ``(scan_y, scan_x, k_y, k_x)`` with fewer scan axes or none. It isn't changed; the
+            result shares its values.
+
+        Returns
+        -------
+        hyperspy signal
+            Eager or lazy as given, with this calibration in ``metadata.fairstem.steps``. Axes can't hold descan,
+            ellipse or bad pixels: those stay in the step's parameters (`from_dict` reads them).
+
+        Raises
+        ------
+        CalibrationError
+            `mrad_per_px` isn't known.
+        DataTypeError
+            A plain array, which has no axes.
+        """
+        scan = open_scan(signal, name="signal")
+        if scan.opened.kind != "hyperspy":
+            raise DataTypeError(
+                f"signal is a {type(signal).__name__}, which has no axes",
+                needed="a HyperSpy signal",
+                todo="pass calibration= to the functions of fairstem.diffraction",
+            )
+        if self.mrad_per_px is None:
+            raise CalibrationError(
+                "a calibration without mrad_per_px",
+                needed="the angle per pixel",
+                todo="calibrate(scan, semiangle_mrad=...), or lattice_nm= and energy_kev=",
+            )
+        axes: list[int | Axis] = list(range(len(scan.shape)))
+        for old, at in zip(scan.opened.axes[-2:], self.center, strict=True):
+            offset = -at * self.mrad_per_px
+            axes.append(Axis(old.name, old.size, self.mrad_per_px, offset, "mrad", navigate=False))
+        step = scan.opened.step(
+            "fairstem.diffraction.Calibration.apply", {"calibration": self.to_dict()}, self.priors
+        )
+        return scan.opened.rewrap(scan.opened.array, step, axes=axes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary; the bad pixels as a list of (y, x) and the detector's shape."""
+        out: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name == "priors":
+                value = [check.to_dict() for check in value]
+            elif item.name == "hot_pixels" and value is not None:
+                value = {"shape": list(value.shape), "at": np.argwhere(value).tolist()}
+            elif isinstance(value, np.ndarray):
+                value = value.tolist()
+            elif isinstance(value, tuple):
+                value = [float(v) for v in value]
+            out[item.name] = jsonable(value) if item.name != "hot_pixels" else value
+        return out
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Calibration:
+        """Return the calibration that `to_dict` wrote.
+
+        Raises
+        ------
+        DataError
+            Unknown or missing entries, or values that are no numbers.
+        """
+        known = {item.name for item in fields(cls)}
+        strange = sorted(set(stored) - known)
+        if strange or "center" not in stored:
+            raise DataError(
+                f"a stored calibration with {', '.join(strange) or 'no center'}",
+                needed="what Calibration.to_dict() writes",
+            )
+        values = dict(stored)
+        try:
+            return cls(**{name: _restored(name, value) for name, value in values.items()})
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise DataError(
+                f"a stored calibration that can't be read ({error})",
+                needed="what Calibration.to_dict() writes",
+            ) from None
+
+
+def _restored(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if name in ("center", "center_sd", "residual_px"):
+        return (float(value[0]), float(value[1]))
+    if name in ("descan", "descan_sd", "ellipse"):
+        return np.asarray(value, dtype=np.float64).reshape(2, 2)
+    if name == "hot_pixels":
+        out = np.zeros(tuple(value["shape"]), dtype=bool)
+        out[tuple(np.asarray(value["at"], dtype=np.int64).reshape(-1, 2).T)] = True
+        return out
+    if name == "priors":
+        return tuple(_restored_prior(dict(check)) for check in value)
+    return float(value)
+
+
+def _restored_prior(stored: dict[str, Any]) -> PriorCheck:
+    stored.pop("holds", None)
+    if stored["statistic"] is None:
+        stored["statistic"] = float("nan")
+    return PriorCheck(**stored)
 
 
 def detector_offsets(
@@ -125,18 +257,7 @@ def geometry_of(
     angle = known.mrad_per_px if mrad_per_px is None else float(mrad_per_px)
     if angle is not None and not (np.isfinite(angle) and angle > 0):
         raise CalibrationError(f"mrad_per_px={mrad_per_px}", needed="a positive angle per pixel in mrad")
-    return Calibration(
-        at,
-        known.descan,
-        known.center_sd,
-        angle,
-        known.mrad_per_px_sd,
-        known.ellipse,
-        known.radius_px,
-        known.semiangle_mrad,
-        known.hot_pixels,
-        known.priors,
-    )
+    return replace(known, center=at, mrad_per_px=angle)
 
 
 def _of_axes(scan: Scan) -> Calibration:
