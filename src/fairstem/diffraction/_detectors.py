@@ -16,7 +16,16 @@ from fairstem.compute.plans import Slices
 from fairstem.diffraction._geometry import Calibration
 from fairstem.errors import CalibrationError, DataError, DataTypeError, DataWarning
 
-__all__ = ["Detector", "Moving", "bad_pixels_shared", "disc_radius", "resolve", "ring", "warn_if_cut"]
+__all__ = [
+    "Detector",
+    "Moving",
+    "bad_pixels_shared",
+    "disc_radius",
+    "mended",
+    "resolve",
+    "ring",
+    "warn_if_cut",
+]
 
 Maps = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 # inner and outer radius in convergence semi-angles; infinity: as far as whole circles fit on the sensor
@@ -204,6 +213,22 @@ def bad_pixels_shared(weights: NDArray[np.float64], bad: NDArray[np.bool_] | Non
         near = _usable(bad, int(y), int(x))
         for i, j in near:
             out[..., i, j] += weights[..., y, x] / len(near)
+    return out
+
+
+def mended(patterns: NDArray[Any], bad: NDArray[np.bool_] | None) -> NDArray[Any]:
+    """Return patterns (..., k_y, k_x) as float64 with unusable pixels replaced by their neighbours' mean.
+
+    Without such pixels they are returned as they are.
+    """
+    if bad is None or not bad.any():
+        return patterns
+    if bad.all():
+        raise DataError("a calibration that calls every pixel hot or dead", needed="pixels that can be used")
+    out = patterns.astype(np.float64)
+    for y, x in np.argwhere(bad):
+        near = np.array(_usable(bad, int(y), int(x)))
+        out[..., y, x] = patterns[..., near[:, 0], near[:, 1]].mean(axis=-1)
     return out
 
 
