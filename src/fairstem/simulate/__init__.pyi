@@ -6,6 +6,10 @@ from ._scan4d import electrons_per_pattern as electrons_per_pattern
 from .backgrounds import AmorphousBackground as AmorphousBackground
 from .backgrounds import RampBackground as RampBackground
 from .backgrounds import StepBackground as StepBackground
+from .defective import DefectiveCrystal as DefectiveCrystal
+from .defective import with_boundary as with_boundary
+from .defective import with_strain_dipole as with_strain_dipole
+from .defective import with_vacancy as with_vacancy
 from .defects import add_interstitials as add_interstitials
 from .defects import displace_columns as displace_columns
 from .defects import remove_columns as remove_columns
@@ -38,6 +42,7 @@ from .thin import thin_scan as thin_scan
 
 __all__ = [
     "AmorphousBackground",
+    "DefectiveCrystal",
     "Phantom",
     "ProjectedCell",
     "RampBackground",
@@ -73,5 +78,8 @@ __all__ = [
     "srtio3",
     "strain_columns",
     "thin_scan",
+    "with_boundary",
+    "with_strain_dipole",
+    "with_vacancy",
     "ws2",
 ]
