@@ -72,7 +72,7 @@ def write_empad(path, data, named=False):
     sizes = "" if named else f"<pix_x>{nx}</pix_x><pix_y>{ny}</pix_y>"
     view = "<iom_measurements><optics><get_full_scan_field_of_view>"
     view += f"({0.2e-9 * ny}, {0.1e-9 * nx})</get_full_scan_field_of_view></optics>"
-    view += "<calibrated_pixelsize>0.25</calibrated_pixelsize></iom_measurements>"
+    view += "<calibrated_pixelsize>2.5e-10</calibrated_pixelsize></iom_measurements>"
     path.write_text(f'<?xml version="1.0"?><root><raw_file filename="{raw.name}"/>{sizes}{view}</root>')
 
 

@@ -9,6 +9,8 @@ from fairstem.errors import FileFormatError
 
 __all__ = ["check_complete", "sniff"]
 
+_MRC_MODES = {0, 1, 2, 3, 4, 6, 7, 12, 16, 101}
+
 
 def sniff(path: Path) -> tuple[str, str] | None:
     """Find the reader of a file whose extension several programs use.
@@ -37,7 +39,14 @@ def sniff(path: Path) -> tuple[str, str] | None:
         header = file.read(2048)
     if extension == ".mrc" and len(header) >= 16:
         # MRCZ adds 1000 times the number of its compression to the MRC mode
-        compressed = struct.unpack_from("<i", header, 12)[0] >= 1000
+        mode = struct.unpack_from("<i", header, 12)[0]
+        compressed = mode >= 1000
+        if mode % 1000 not in _MRC_MODES or not 0 <= mode < 10_000:
+            raise FileFormatError(
+                f"{path.name} has the MRC mode {mode}, so it is no MRC file",
+                needed="a file whose content is what its extension says",
+                todo="give it back its extension, or name the reader with reader=",
+            )
         return ("MRCZ", "its mode is compressed") if compressed else ("MRC", "its mode is not compressed")
     if extension == ".img" and len(header) >= 4:
         jeol = struct.unpack_from("<I", header)[0] == 52
