@@ -175,6 +175,29 @@ def test_tvips_finds_its_scan_when_asked(tmp_path, monkeypatch):
         load(tmp_path / "a.hspy", scan_shape="auto")
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_zspy_folders_are_read(tmp_path, zarr_format):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    data = asymmetric_scan()
+    root = zarr.open_group(tmp_path / "a.zspy", mode="w", zarr_format=zarr_format)
+    root.attrs.update({"file_format": "ZSpy", "file_format_version": "3.3"})
+    group = root.require_group("Experiments").require_group("__unnamed__")
+    group.attrs.update({"package": "hyperspy", "package_version": "2.5"})
+    group.create_array("data", shape=data.shape, dtype=data.dtype, chunks=(2, 2, 16, 12))[:] = data
+    for i, (name, size) in enumerate(zip(("y", "x", "k_y", "k_x"), data.shape, strict=True)):
+        axis = {"name": name, "offset": 0.0, "scale": 0.1, "units": "nm" if i < 2 else "1/nm", "size": size}
+        axis |= {"navigate": i < 2, "_type": "UniformDataAxis", "is_binned": False}
+        group.require_group(f"axis-{i}").attrs.update(axis)
+    metadata = group.require_group("metadata")
+    metadata.require_group("General").attrs["title"] = "scan"
+    metadata.require_group("Signal").attrs["signal_type"] = ""
+    for name in ("original_metadata", "learning_results", "models"):
+        group.require_group(name)
+    scan = load(tmp_path / "a.zspy", lazy=True, warn=False)
+    assert np.array_equal(scan.data.compute(), data)
+    assert scan.axes_manager.navigation_shape == (4, 3)
+
+
 def test_swapped_scan_and_detector_are_said(tmp_path):
     data = asymmetric_scan()
     swapped = signal_of(data.transpose(2, 3, 0, 1))

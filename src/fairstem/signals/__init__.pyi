@@ -22,6 +22,7 @@ from .provenance import sha256 as sha256
 from .provenance import steps_of as steps_of
 from .reading import load as load
 from .scan_signal import make_scan as make_scan
+from .scans import scan_from_frames as scan_from_frames
 from .stacking import stack as stack
 from .summary import describe as describe
 
@@ -47,6 +48,7 @@ __all__ = [
     "normalise_unit",
     "open_data",
     "save",
+    "scan_from_frames",
     "sha256",
     "stack",
     "steps_of",
