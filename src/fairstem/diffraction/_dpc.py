@@ -62,9 +62,10 @@ def dpc(
     Notes
     -----
     Prior: the bright-field disc is uniform and moves as a whole (fields that vary slowly over the probe). Then the
-    difference of opposite halves over their sum is 4 d / (π (R + inner)), for a small shift d of a disc of radius R.
+    difference of opposite halves over their sum is s = 4 R d / (π (R² - inner²)), for a small shift d of a disc of
+    radius R.
     At atomic resolution the disc changes inside instead: take `com`.
-    Standard error: that of a difference of two counts, π (R + inner) / 4 · √((1 - s²) / N).
+    Standard error: that of a difference of two counts, √((1 - s²) / N), times the same factor.
 
     Cost: one pass, three multiplications and additions per pixel of the ring.
 
@@ -95,7 +96,7 @@ def dpc(
     found = summarise(opened.array, sums, opened.plan(budget), number=number, label="segments")
     found = found.compute() if opened.opened.lazy else found
     inner = 0.0 if whole.radii is None else whole.radii[0]
-    per_signal = scale * np.pi / 4 * (disc + inner)
+    per_signal = scale * np.pi / 4 * (disc**2 - inner**2) / disc
     return _from_halves(opened, geometry, found, per_signal, (unit, per_electron))
 
 
