@@ -14,9 +14,8 @@ from fairstem.compute import BlockPlan, stream, track
 from fairstem.diffraction._geometry import Calibration
 from fairstem.diffraction._operations import Operation
 from fairstem.diffraction._pairing import Pairing, pair_pixels
-from fairstem.diffraction._pattern_sums import kernel_ready
 from fairstem.diffraction._scan import Scan
-from fairstem.diffraction._symmetry_kernels import SUMS, correlate
+from fairstem.diffraction._symmetry_kernels import CHUNK, SUMS, correlate
 from fairstem.diffraction._symmetry_statistics import Correlations, correlations
 from fairstem.errors import DataError
 
@@ -115,7 +114,7 @@ class Correlator:
 
     def add(self, scan: Scan, block: NDArray[Any], at: tuple[slice, ...], out: Maps) -> None:
         """Correlate the patterns of one block."""
-        patterns = kernel_ready(block.reshape(-1, self.allowed.size))
+        patterns = block.reshape(-1, self.allowed.size)
         if self.counted and patterns.dtype.kind != "u" and patterns.min() < 0:
             raise DataError(
                 f"{scan.opened.name} has negative values (down to {patterns.min():g})",
@@ -140,16 +139,21 @@ class Correlator:
 
     def _sums(self, patterns: NDArray[Any], tables: Pairing, total: Floats) -> Floats:
         found = np.zeros((patterns.shape[0], len(self.operations), SUMS))
-        correlate(
-            patterns,
-            self.allowed.shape[1],
-            tables.views,
-            (tables.pairs, tables.pair_ends),
-            (tables.triples, tables.triple_ends),
-            (tables.noise, tables.noise_rows),
-            found,
-            total,
-        )
+        for start in range(0, patterns.shape[0], CHUNK):
+            part = slice(start, start + CHUNK)
+            correlate(
+                np.ascontiguousarray(patterns[part], dtype=np.float32),
+                self.allowed.ravel(),
+                self.allowed.shape[1],
+                0.0 if self.gain is None else self.gain,
+                tables.views,
+                (tables.pairs, tables.pair_ends),
+                (tables.quads, tables.quad_ends),
+                (tables.noise, tables.noise_rows, tables.listed),
+                tables.prints,
+                found[part],
+                total,
+            )
         return found
 
     def _check(self, found: Floats, scan: Scan) -> None:

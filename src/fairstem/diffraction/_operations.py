@@ -58,38 +58,32 @@ class Operation:
         """True unless rows stay rows: only then may the centre lie on a pixel in y and between two in x."""
         return not (self.fold == 2 or (self.fold == 0 and self.angle % 90 == 0))
 
-    def pair(self) -> tuple[Placed, Placed]:
+    def pair(self, on_grid: bool) -> tuple[Placed, Placed]:
         """Return the two images that are compared; both are interpolated alike, so that noise is alike.
 
         A rotation of 60° compares the pattern turned by +30° with the pattern turned by -30°; a mirror at 22.5°
-        compares the pattern turned onto the grid with its exact mirror image.
+        compares the pattern turned onto the grid with its exact mirror image. So do C4 and m45 where the centre
+        is not `on_grid`: there, all samples of an image are smoothed along the same direction, which another image
+        would turn.
         """
         if self.fold == 0:
-            return self._mirrored()
-        if self.fold in (2, 4):
+            return self._mirrored(on_grid)
+        if self.fold == 2 or (self.fold == 4 and on_grid):
             return _rotated(0.0), _rotated(360.0 / self.fold)
         half = 180.0 / self.fold
         return _rotated(half), _rotated(-half)
 
-    def triple(self) -> tuple[Placed, Placed, Placed] | None:
-        """Return the pattern turned back, as it is, and turned on; None when both turns are the same."""
-        if self.involution:
-            return None
-        return _rotated(-360.0 / self.fold), _rotated(0.0), _rotated(360.0 / self.fold)
-
-    def orbit(self) -> list[NDArray[np.float64]]:
+    def orbit(self, on_grid: bool) -> list[NDArray[np.float64]]:
         """Return the maps of a grid point to all the places that the operation ties together."""
-        first, second = self.pair()
+        first, second = self.pair(on_grid)
         if self.fold == 0:
             return [first.matrix, second.matrix]
         return [turn(k * 360.0 / self.fold) @ first.matrix for k in range(self.fold)]
 
-    def _mirrored(self) -> tuple[Placed, Placed]:
-        if self.angle % 45 == 0:  # a mirror of the grid itself
-            c, s = (
-                round(math.cos(math.radians(2 * self.angle))),
-                round(math.sin(math.radians(2 * self.angle))),
-            )
+    def _mirrored(self, on_grid: bool) -> tuple[Placed, Placed]:
+        if self.angle % 90 == 0 or (self.angle % 45 == 0 and on_grid):  # a mirror of the grid itself
+            twice = math.radians(2 * self.angle)
+            c, s = round(math.cos(twice)), round(math.sin(twice))
             return _rotated(0.0), Placed(0.0, np.array([[-c, s], [s, c]]))
         exact = np.diag([-1, 1]) if self.angle < 90 else np.diag([1, -1])
         angle = self.angle % 90

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from fairstem.diffraction._operations import Operation, Placed
+from fairstem.diffraction._operations import Operation, Placed, turn
 
 __all__ = ["Pairing", "pair_pixels"]
 
+_EVERY = 64 * 64  # px: larger patterns have their noise followed back to every fifth pixel, which is plenty
 _WHOLE = 1 / 64  # px: a centre this close to a pixel or to the middle between two is taken to be there
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
+Floats32 = NDArray[np.float32]
+# for some pixels: which, where the list of samples they are in begins, their noise map; then of each sample in the
+# lists its place, that of its partner, and its weight; and where the pixels of each row of the noise map begin
+Prints = tuple[Ints, Ints, Floats32, Ints, Ints, Floats32, Ints]
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,10 @@ class Pairing:
 
     Parameters
     ----------
-    views, pairs, pair_ends, triples, triple_ends, noise, noise_rows
+    views, pairs, pair_ends, quads, quad_ends, noise, noise_rows, prints
         See `correlate`.
+    part
+        Which part of all pixels' noise the pixels of `prints` have.
     n
         Ordered pairs per operation: pixels that are compared.
     listed
@@ -39,27 +47,29 @@ class Pairing:
         Sum of the cubed weights of a sample, averaged; 1 for a pixel.
     shared
         Sum over other samples of the squared noise they share with one; 1 for a pixel.
-    n_triples
-        Triples per operation; 0 where the operation is its own inverse.
+    involution
+        True where the operation is its own inverse.
     """
 
-    views: tuple[Ints, Ints, NDArray[np.float32]]
+    views: tuple[Ints, Ints, Floats32]
     pairs: Ints
     pair_ends: Ints
-    triples: Ints
-    triple_ends: Ints
-    noise: NDArray[np.float32]
+    quads: Ints
+    quad_ends: Ints
+    noise: Floats32
     noise_rows: Ints
+    prints: Prints
+    part: Floats
     n: Floats
     listed: Floats
     cubed: Floats
     shared: Floats
-    n_triples: Floats
+    involution: NDArray[np.bool_]
 
     @property
     def nbytes(self) -> int:
         """Memory of the tables."""
-        arrays = (*self.views, self.pairs, self.triples, self.noise)
+        arrays = (*self.views, self.pairs, self.quads, self.noise, *self.prints)
         return sum(a.nbytes for a in arrays)
 
 
@@ -194,30 +204,49 @@ class _Listed:
     """One operation's places and constants."""
 
     pairs: NDArray[np.int64]
-    triples: NDArray[np.int64]
+    quads: NDArray[np.int64]
     listed: float
     cubed: float = 1.0
     shared: float = 1.0
     noise: Floats | None = None
+    part: float = 1.0
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    entries: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 0), dtype=np.int64))
+    weights: Floats = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def n(self) -> float:
+        """Ordered pairs."""
+        return float(self.listed * self.pairs.shape[1] + 4.0 * self.quads.shape[1])
 
 
 def _list(builder: _Builder, operation: Operation) -> _Listed:
     square = operation.needs_square_grid or not builder.round
-    usable = np.flatnonzero(builder.usable(operation.orbit(), square))
-    first, second = operation.pair()
+    on_grid = builder.view(0.0, square).direct
+    usable = np.flatnonzero(builder.usable(operation.orbit(on_grid), square))
+    first, second = operation.pair(on_grid)
+    places = builder.grids[square].places
     if operation.involution:  # each pair once
-        usable = usable[usable < builder.grids[square].places(_between(first, second))[usable]]
+        usable = usable[usable < places(_between(first, second))[usable]]
+    listed = 2.0 if operation.involution else 1.0
+    if on_grid and operation.fold == 4:  # each four once
+        turns = [_rotation(k) for k in range(4)]
+        four = np.stack([places(t.exact)[usable] for t in turns])
+        usable = usable[(four[0] < four[1:]).all(0)]
+        quads = np.stack([builder.source(t, usable, square).places for t in turns])
+        return _Listed(np.zeros((2, 0), dtype=np.int64), quads, listed)
     sources = [builder.source(p, usable, square) for p in (first, second)]
     apart = _apart(*sources)
     pairs = np.stack([s.places for s in sources])[:, apart]
-    out = _Listed(pairs, np.zeros((3, 0), dtype=np.int64), 2.0 if operation.involution else 1.0)
-    triple = operation.triple()
-    if triple is not None:
-        three = [builder.source(p, usable, square) for p in triple]
-        out.triples = np.stack([s.places for s in three])[:, _apart(*three)]
+    out = _Listed(pairs, np.zeros((4, 0), dtype=np.int64), listed)
     if max(s.footprint for s in sources) > 1:
         _describe_noise(builder, out, (first, second), usable[apart], square)
     return out
+
+
+def _rotation(quarters: int) -> Placed:
+    return Placed(0.0, np.rint(turn(90.0 * quarters)).astype(np.int64))
 
 
 def _between(first: Placed, second: Placed) -> NDArray[np.int64]:
@@ -237,6 +266,16 @@ def _describe_noise(
     samples = prints if out.listed == 1.0 else [sp.vstack(prints).tocsr()]
     gram = [(w.T @ w).power(2).sum() for w in samples]
     out.shared = float(sum(gram)) / (2 * n)
+    chosen = np.arange(builder.allowed.size)
+    if chosen.size > _EVERY:
+        y, x = np.divmod(chosen, builder.shape[1])
+        chosen = chosen[(y + 2 * x) % 5 == 0]
+    chosen = chosen[out.noise[chosen] > 0]
+    columns = sp.csc_array(sp.vstack(prints))[:, chosen]
+    out.pixels, out.counts = chosen, np.diff(columns.indptr).astype(np.int64)
+    out.entries = np.concatenate([out.pairs, out.pairs[::-1]], axis=1)[:, columns.indices]
+    out.weights = 0.5 * out.listed * columns.data
+    out.part = float(out.noise[chosen].sum() / max(out.noise.sum(), 1e-300))
 
 
 def pair_pixels(
@@ -266,22 +305,40 @@ def pair_pixels(
     found = [_list(builder, operation) for operation in operations]
     views = _views(builder, found)
     pairs, pair_ends = _joined([f.pairs for f in found])
-    triples, triple_ends = _joined([f.triples for f in found])
+    quads, quad_ends = _joined([f.quads for f in found])
     maps = [f.noise for f in found if f.noise is not None]
     rows = np.cumsum([f.noise is not None for f in found]) - 1
     return Pairing(
         views,
         pairs,
         pair_ends,
-        triples,
-        triple_ends,
+        quads,
+        quad_ends,
         noise=np.array(maps, dtype=np.float32).reshape(len(maps), allowed.size),
         noise_rows=np.where([f.noise is not None for f in found], rows, -1).astype(np.int32),
-        n=np.array([f.pairs.shape[1] * f.listed for f in found]),
+        prints=_prints([f for f in found if f.noise is not None]),
+        part=np.array([f.part for f in found]),
+        n=np.array([f.n for f in found]),
         listed=np.array([f.listed for f in found]),
         cubed=np.array([f.cubed for f in found]),
         shared=np.array([f.shared for f in found]),
-        n_triples=np.array([f.triples.shape[1] for f in found], dtype=float),
+        involution=np.array([o.involution for o in operations]),
+    )
+
+
+def _prints(found: list[_Listed]) -> Prints:
+    def joined(parts: list[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
+        return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype)
+
+    counts = joined([f.counts for f in found], np.int64)
+    return (
+        joined([f.pixels for f in found], np.int32),
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
+        joined([f.noise[f.pixels] for f in found if f.noise is not None], np.float32),
+        joined([f.entries[0] for f in found], np.int32),
+        joined([f.entries[1] for f in found], np.int32),
+        joined([f.weights for f in found], np.float32),
+        np.cumsum([0, *(f.pixels.size for f in found)]).astype(np.int32),
     )
 
 
@@ -290,16 +347,15 @@ def _joined(parts: list[NDArray[np.int64]]) -> tuple[Ints, Ints]:
     return np.ascontiguousarray(np.concatenate(parts, axis=1).astype(np.int32)), ends
 
 
-def _views(builder: _Builder, found: list[_Listed]) -> tuple[Ints, Ints, NDArray[np.float32]]:
+def _views(builder: _Builder, found: list[_Listed]) -> tuple[Ints, Ints, Floats32]:
     """Keep only the samples that are used, and put them next to each other in the work space."""
     pixels = builder.allowed.size
     used = np.zeros(builder.samples, dtype=bool)
     for one in found:
         used[one.pairs.ravel()] = True
-        used[one.triples.ravel()] = True
     renumbered = np.concatenate([np.arange(pixels), pixels - 1 + np.cumsum(used[pixels:])])
     for one in found:
-        one.pairs, one.triples = renumbered[one.pairs], renumbered[one.triples]
+        one.pairs, one.entries = renumbered[one.pairs], renumbered[one.entries]
     base = np.zeros(builder.samples, dtype=np.int32)
     part = np.zeros((builder.samples, 2), dtype=np.float32)
     for view in builder.views.values():

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SUMS", "correlate"]
+__all__ = ["CHUNK", "SUMS", "correlate"]
 
-SUMS = 7  # of s = a + b and p = a·b over pairs: s, p, s², s·p, s³; of a·b·c over triples; of the noise map
+# of s = a + b and p = a·b over pairs: s, p, s², s·p, s³; of a·b·c over quarter turns; then of interpolated samples:
+# of the noise map d·I, of I·g², d·I·g, d²·I, where g = Mm (see `correlations`), and γ as g took it
+SUMS = 11
+CHUNK = 16  # patterns converted at a time: they stay in the cache
 
 Ints = NDArray[np.int32]
 Floats32 = NDArray[np.float32]
 Floats = NDArray[np.float64]
+Prints = tuple[Ints, Ints, Floats32, Ints, Ints, Floats32, Ints]
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator, unused-ignore]
-def _load(pattern: NDArray[Any], work: Floats32, total: Floats) -> None:
+def _load(pattern: Floats32, allowed: NDArray[np.bool_], work: Floats32, total: Floats) -> None:
     for i in range(pattern.size):
-        value = np.float32(pattern[i])
+        # a pixel that isn't allowed may hold anything, NaN as well
+        value = pattern[i] if allowed[i] else np.float32(0.0)
         work[i] = value
         total[i] += value
 
@@ -52,11 +55,21 @@ def _pairs(work: Floats32, first: Ints, second: Ints, out: Floats) -> None:
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator, unused-ignore]
-def _triples(work: Floats32, before: Ints, middle: Ints, after: Ints) -> float:
-    total = 0.0
-    for k in range(before.size):
-        total += np.float64(work[before[k]]) * work[middle[k]] * work[after[k]]
-    return total
+def _quads(work: Floats32, four: Ints, out: Floats) -> None:
+    """Take the sums over the pairs (a, b), (b, c), (c, d), (d, a) and their triples from each four once."""
+    s1 = p1 = s2 = sp = s3 = abc = 0.0
+    for k in range(four.shape[1]):
+        a, b = np.float64(work[four[0, k]]), np.float64(work[four[1, k]])
+        c, d = np.float64(work[four[2, k]]), np.float64(work[four[3, k]])
+        ac, bd = a + c, b + d
+        squares_ac, squares_bd = a * a + c * c, b * b + d * d
+        s1 += ac + bd
+        p1 += ac * bd
+        s2 += squares_ac + squares_bd
+        sp += squares_ac * bd + squares_bd * ac
+        s3 += a * a * a + b * b * b + c * c * c + d * d * d
+        abc += a * c * bd + b * d * ac
+    out[0], out[1], out[2], out[3], out[4], out[5] = 2 * s1, p1, 2 * (s2 + p1), sp, 2 * s3 + 3 * sp, abc
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator, unused-ignore]
@@ -67,14 +80,47 @@ def _weighted(work: Floats32, weights: Floats32) -> float:
     return total
 
 
+# no reordering here: vector code only costs time on lists this short
+@numba.njit(cache=True, nogil=True, fastmath={"contract"})  # type: ignore[untyped-decorator, unused-ignore]
+def _propagate(
+    work: Floats32, prints: Prints, rows: tuple[int, int], gamma: float, mean: float, out: Floats
+) -> None:
+    """Follow numerator - γ · denominator back to pixels: g is what one electron more there changes, half of it."""
+    pixels, ends, noise, own, other, weights, _ = prints
+    square = once = diagonal = 0.0
+    for k in range(rows[0], rows[1]):
+        g = 0.0
+        for e in range(ends[k], ends[k + 1]):
+            g += weights[e] * ((work[other[e]] - mean) - gamma * (work[own[e]] - mean))
+        value, d = np.float64(work[pixels[k]]), np.float64(noise[k])
+        square += value * g * g
+        once += d * value * g
+        diagonal += d * d * value
+    out[7], out[8], out[9], out[10] = square, once, diagonal, gamma
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator, unused-ignore]
+def _ratio(out: Floats, n: float, listed: float, gain: float) -> tuple[float, float]:
+    """Return γ and the mean; as in `correlations`."""
+    total, product = 0.5 * listed * out[0], listed * out[1]
+    squares = 0.5 * listed * (out[2] - 2.0 * out[1])
+    mean = total / n
+    numerator = product - n * mean * mean + gain * mean
+    denominator = squares - n * mean * mean - gain * (out[6] - mean)
+    return (numerator / denominator if denominator > 0.0 else 0.0), mean
+
+
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator, unused-ignore]
 def correlate(
-    patterns: NDArray[Any],
+    patterns: Floats32,
+    allowed: NDArray[np.bool_],
     width: int,
+    gain: float,
     views: tuple[Ints, Ints, Floats32],
     pairs: tuple[Ints, Ints],
-    triples: tuple[Ints, Ints],
-    noise: tuple[Floats32, Ints],
+    quads: tuple[Ints, Ints],
+    noise: tuple[Floats32, Ints, Floats],
+    prints: Prints,
     sums: Floats,
     total: Floats,
 ) -> None:
@@ -83,18 +129,24 @@ def correlate(
     Parameters
     ----------
     patterns
-        ``(n, pixels)`` of any real type.
+        ``(n, pixels)``.
+    allowed
+        ``(pixels,)``: the others are not looked at.
     width
         Pixels in a row of a pattern.
+    gain
+        Detector units per electron; 0 without noise, then only the first seven sums are taken.
     views
         Interpolated samples: where each is put in the work space, its upper left pixel, and the rest (y, x).
     pairs
         ``(2, ...)`` places in the work space, and where the pairs of each operation begin and end.
-    triples
-        ``(3, ...)`` likewise.
+    quads
+        ``(4, ...)`` likewise: pixels that a quarter turn maps onto each other, in turn.
     noise
         ``(row, pixels)``: how much of a pixel's noise is in the squares of interpolated samples, and the row of
-        each operation; -1 where samples are pixels.
+        each operation, -1 where samples are pixels; and how often the listed pairs of each operation count.
+    prints
+        The samples that some pixels are in, for the noise of interpolated samples; see `_pairing.Prints`.
     sums
         ``(n, operation, SUMS)``, filled.
     total
@@ -102,16 +154,23 @@ def correlate(
     """
     slot, base, part = views
     pair, pair_ends = pairs
-    triple, triple_ends = triples
-    maps, rows = noise
+    quad, quad_ends = quads
+    maps, rows, listed = noise
     work = np.zeros(patterns.shape[1] + slot.size, np.float32)
     for n in range(patterns.shape[0]):
-        _load(patterns[n], work, total)
+        _load(patterns[n], allowed, work, total)
         _interpolate(work, slot, base, part, width)
         for o in range(pair_ends.size - 1):
+            out = sums[n, o]
+            i, j = quad_ends[o], quad_ends[o + 1]
+            if i < j:
+                _quads(work, quad[:, i:j], out)
+                continue
             i, j = pair_ends[o], pair_ends[o + 1]
-            _pairs(work, pair[0, i:j], pair[1, i:j], sums[n, o])
-            i, j = triple_ends[o], triple_ends[o + 1]
-            sums[n, o, 5] = _triples(work, triple[0, i:j], triple[1, i:j], triple[2, i:j])
-            if rows[o] >= 0:
-                sums[n, o, 6] = _weighted(work, maps[rows[o]])
+            _pairs(work, pair[0, i:j], pair[1, i:j], out)
+            row = rows[o]
+            if row >= 0:
+                out[6] = _weighted(work, maps[row])
+                if gain > 0.0:
+                    gamma, mean = _ratio(out, listed[o] * (j - i), listed[o], gain)
+                    _propagate(work, prints, (prints[6][row], prints[6][row + 1]), gamma, mean, out)

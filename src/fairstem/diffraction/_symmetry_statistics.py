@@ -75,7 +75,7 @@ def correlations(sums: Floats, pairing: Pairing, gain: float | None) -> Correlat
     if gain is not None:
         square = np.where(good, denominator, 1.0) ** 2
         gamma = gamma - np.where(good, _ratio_bias(m, mean, gamma, pairing) / square, 0.0)
-        error[good] = np.sqrt(_variance(m, mean, gamma, pairing)[good]) / denominator[good]
+        error[good] = np.sqrt(_variance(m, mean, gamma, pairing, sums, gain)[good]) / denominator[good]
     else:
         error[good] = 0.0
     differences = np.divide(m.aa - m.ab, m.noise, out=np.zeros_like(gamma), where=m.noise > 0)
@@ -83,7 +83,7 @@ def correlations(sums: Floats, pairing: Pairing, gain: float | None) -> Correlat
 
 
 def _moments(sums: Floats, pairing: Pairing, gain: float) -> _Moments:
-    s, p, s2, sp, s3, abc, weighted = np.moveaxis(sums, -1, 0)
+    s, p, s2, sp, s3, abc, weighted = np.moveaxis(sums, -1, 0)[:7]
     f = pairing.listed
     a, ab, aa = f * s / (2 * gain), f * p / gain**2, f * (s2 - 2 * p) / (2 * gain**2)
     aab, aaa = f * sp / (2 * gain**3), f * (s3 - 3 * sp) / (2 * gain**3)
@@ -92,14 +92,13 @@ def _moments(sums: Floats, pairing: Pairing, gain: float) -> _Moments:
     mm = aa - noise
     mmm = aaa - 3 * w2 * aa + (3 * w2**2 - pairing.cubed) * a
     m_mm = aab - w2 * ab
-    scale = np.divide(pairing.n, pairing.n_triples, out=np.zeros_like(pairing.n), where=pairing.n_triples > 0)
-    middle = np.where(pairing.n_triples > 0, 0.5 * (m_mm + scale * abc / gain**3), m_mm)
+    middle = np.where(pairing.involution, m_mm, 0.5 * (m_mm + abc / gain**3))
     return _Moments(np.broadcast_to(pairing.n, a.shape), a, aa, ab, noise, mm, mmm, m_mm, middle)
 
 
 def _share(pairing: Pairing) -> Floats:
     """Return Σ M_ik² between images over Σ m_i m_S(i): an operation that is its own inverse couples a pair twice."""
-    return np.where(pairing.n_triples > 0, 0.5, 1.0)
+    return np.where(pairing.involution, 1.0, 0.5)
 
 
 def _variance_of_denominator(m: _Moments, mean: Floats, pairing: Pairing) -> Floats:
@@ -116,10 +115,12 @@ def _ratio_bias(m: _Moments, mean: Floats, gamma: Floats, pairing: Pairing) -> F
     return np.asarray(gamma * (4 * squares + 2 * pairing.shared * m.mm) - 4 * crossed)
 
 
-def _variance(m: _Moments, mean: Floats, gamma: Floats, pairing: Pairing) -> Floats:
+def _variance(
+    m: _Moments, mean: Floats, gamma: Floats, pairing: Pairing, sums: Floats, gain: float
+) -> Floats:
     """Return the variance of N - γ D."""
     rest = 1 - gamma
-    linear = (
+    linear = 4 * (
         m.middle
         - 2 * gamma * m.m_mm
         + gamma**2 * m.mmm
@@ -129,5 +130,12 @@ def _variance(m: _Moments, mean: Floats, gamma: Floats, pairing: Pairing) -> Flo
     flat = m.a**2 / np.maximum(m.n, 1.0)
     quadratic = gamma**2 * np.maximum(m.mm, flat) + _share(pairing) * np.maximum(m.ab, 0.0)
     quadratic = 2 * pairing.shared * quadratic
+    linear = np.where(pairing.noise_rows >= 0, _projected(sums, gain) / pairing.part - 2 * quadratic, linear)
     # the first term vanishes for a symmetric pattern; cutting its estimate at 0 would bias the error upwards
-    return np.asarray(np.maximum(4 * linear + quadratic, 0.5 * quadratic))
+    return np.asarray(np.maximum(linear + quadratic, 0.5 * quadratic))
+
+
+def _projected(sums: Floats, gain: float) -> Floats:
+    """Return 4 Σ I_i (MI)_i² less the noise of I_i itself; the noise of MI, twice 2 Σ M_ik² m_i m_k, is still in it."""
+    square, once, diagonal, gamma = np.moveaxis(sums, -1, 0)[7:]
+    return np.asarray(4 * square / gain**3 + 8 * gamma * once / gain**2 + 4 * gamma**2 * diagonal / gain)
