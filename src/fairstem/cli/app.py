@@ -12,6 +12,7 @@ from fairstem.cli.denoise import denoise
 from fairstem.cli.info import info
 from fairstem.cli.outcome import guarded
 from fairstem.cli.simulate import simulate
+from fairstem.cli.symmetry import symmetry
 from fairstem.cli.tour import tour
 
 __all__ = ["app"]
@@ -48,5 +49,5 @@ def _shared(
     pass
 
 
-for verb in (info, align, denoise, atoms, simulate, tour):
+for verb in (info, align, denoise, symmetry, atoms, simulate, tour):
     app.command(verb.__name__, epilog=EPILOG)(guarded(verb))

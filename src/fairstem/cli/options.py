@@ -53,7 +53,8 @@ Units = Annotated[
 
 
 _ARGUMENT = re.compile(
-    r"\b(dataset|reader|pixel_size_nm|units|gain|offset|readout|frame|overwrite)=(True\b)?"
+    r"\b(dataset|reader|pixel_size_nm|units|gain|offset|readout|frame|overwrite|scan_shape|flyback|center|noise|"
+    r"semiangle_mrad|energy_kev|mrad_per_px|shift_px|operations|lattice_nm)=(True\b)?"
 )
 
 
@@ -76,11 +77,14 @@ def as_options(text: str) -> str:
     'give it with --pixel-size-nm'
     >>> as_options("pass one of dataset=0 'HAADF'")
     "pass one of --dataset 0 'HAADF'"
+    >>> as_options("pass the raw counts, or noise=None to correct nothing")
+    'pass the raw counts, or --noise none to correct nothing'
     >>> as_options("export it to .hspy")
     'export it to .hspy'
     """
     named = _ARGUMENT.sub(lambda m: f"--{m[1].replace('_', '-')} ", text)
-    return re.sub(r" +(?=[;,:)]|\.(?:\s|$)|$)", "", named.replace("  ", " "))
+    named = named.replace("--noise None", "--noise none").replace("  ", " ")
+    return re.sub(r" +(?=[;,:)]|\.(?:\s|$)|$)", "", named)
 
 
 def numbers(text: str, name: str, count: tuple[int, ...] = (1, 2)) -> tuple[float, ...]:

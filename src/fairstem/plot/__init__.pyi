@@ -23,6 +23,7 @@ from ._registration import contrast_part as contrast_part
 from ._registration import floor as floor
 from ._registration import samples as samples
 from ._symmetry import symmetry_comparison as symmetry_comparison
+from ._symmetry import symmetry_limits as symmetry_limits
 from ._symmetry import symmetry_maps as symmetry_maps
 from ._traces import spectrum as spectrum
 from ._traces import traces as traces
@@ -59,6 +60,7 @@ __all__ = [
     "structure_left",
     "style",
     "symmetry_comparison",
+    "symmetry_limits",
     "symmetry_maps",
     "to_png",
     "traces",

@@ -34,8 +34,8 @@ class Maps(Protocol):
         """``(operation, scan_y, scan_x)``."""
 
     @property
-    def standard_error(self) -> NDArray[np.floating[Any]]:
-        """``(operation, scan_y, scan_x)``."""
+    def standard_error(self) -> NDArray[np.floating[Any]] | None:
+        """``(operation, scan_y, scan_x)``, or None."""
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -77,7 +77,10 @@ def _values(maps: Maps, what: str) -> NDArray[np.float64]:
     """Return the values (operation, y, x), NaN where they aren't valid."""
     if what not in _LABELS:
         raise DataError(f"what={what!r}", needed="'gamma' or 'standard_error'")
-    values = np.asarray(getattr(maps, what), dtype=np.float64)
+    given = getattr(maps, what)
+    if given is None:
+        raise DataError(f"maps without {what.replace('_', ' ')}", todo='correct the noise: noise="poisson"')
+    values = np.asarray(given, dtype=np.float64)
     if values.ndim != 3 or len(values) != len(maps.operations) or values.size == 0:
         raise DataError(
             f"{what} of shape {values.shape} for {len(maps.operations)} operations",
