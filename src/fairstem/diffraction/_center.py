@@ -140,8 +140,9 @@ def center(
     of the whole scan, so that few electrons suffice. The plane is fitted with Tukey's biweight [2]_. Other programs
     take the centre of mass above a threshold [3]_, or a cross-correlation with a disc.
 
-    In simulations with fringes inside and overlapping discs outside (radius 18 px, contrast 0.7) the bias is below
-    0.05 px (fringes along the edge), the standard error covers 68 % of the errors from 300 electrons a block on.
+    In simulations with fringes and a slope of 40 % across the disc and overlapping discs (radius 18 px, blur 0.8 px,
+    contrast 0.7), the bias of the centre is below 0.06 px (`center_sd` contains 0.04 of the blur for it); the standard
+    errors of blocks and of the descan cover 60-72 % of the errors from 1000 electrons a block on.
 
     Cost: one pass over the data, about 0.5 ns per value, and a second one where blocks are finer than 1/100 of the
     scan; about 2 ms per block.
@@ -262,11 +263,11 @@ def _assemble(
     grid = at.shape[1:]
     edges = [np.linspace(0, n, g + 1).round().astype(int) for n, g in zip(shape, grid, strict=True)]
     rows, columns = (np.repeat(np.arange(g), np.diff(e)) for g, e in zip(grid, edges, strict=True))
-    spread = np.ix_(range(2), rows, columns)
+    spread = np.ix_(np.arange(2), rows, columns)
     everywhere = plane(np.indices(shape, dtype=np.float64))
     positions = everywhere + (centers - plane(at))[spread]
     final = (2, *scan.shape)
-    error = np.hypot(np.maximum(plane.center_sd, found.systematic_sd), 0.003)
+    error = np.maximum(plane.center_sd, found.systematic_sd)
     return PatternCenters(
         positions.reshape(final),
         sd[spread].reshape(final),

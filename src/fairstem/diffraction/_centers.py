@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from fairstem.diffraction._discs import Circle, find_circle
 from fairstem.diffraction._edge import CENTER, ROUND, SHAPE, Edge, fit_edge
@@ -24,10 +25,11 @@ Method = Literal["auto", "edge", "reflection"]
 _SMALLEST_DISC = 4.0  # px: a smaller disc is a spot, its edge can't be told from its blur
 _LEAST_CONTRAST = 0.15  # fall across the edge as a fraction of the level inside
 _PATCH_SD = 0.15  # px: patches are joined until their centres are this certain; the fit is linear there
+_FILLED = 0.5
 _LEAST_INVERSION = 0.4
 _LEAST_PATCHES = 9
 _WIDEST = 0.15  # blur as a fraction of the radius
-_SAMPLING = 0.003  # px: what the grid of pixels leaves of an edge without noise
+_MISFIT = 0.04  # of the blur: what fringes and the edges of other discs leave (simulations, 40 % slope across the disc)
 Array = NDArray[np.float64]
 
 
@@ -66,7 +68,7 @@ class Geometry:
     @property
     def center_sd(self) -> Array:
         """Standard error (y, x) of the plane's centre: the larger of the scatter over the scan and along the edge."""
-        out: Array = np.hypot(np.maximum(self.plane.center_sd, self.systematic_sd), _SAMPLING)
+        out: Array = np.maximum(self.plane.center_sd, self.systematic_sd)
         return out
 
 
@@ -89,7 +91,7 @@ def locate(
     if method != "reflection" and (method == "edge" or circle.radius >= _SMALLEST_DISC):
         start = np.array([*circle.center, circle.radius, min(1.0, 0.2 * circle.radius), 0.0, 0.0])
         edge = fit_edge(total[None], usable, start, free=ROUND)
-        if is_disc(edge, circle):
+        if is_disc(edge, circle) and is_filled(total, usable, edge):
             _on_detector(edge.shared[:2], usable.shape)
             return _from_edges(patches, usable, scan_shape, edge)
         if method == "edge":
@@ -110,6 +112,18 @@ def is_disc(edge: Edge, circle: Circle) -> bool:
     errors = np.sqrt(np.diag(edge.covariance)[:3])
     sure = bool(np.all(np.isfinite(errors)) and errors.max() < 0.25 * edge.radius)
     return near and sure and sharp and edge.contrast >= _LEAST_CONTRAST and edge.seen > 0.2
+
+
+def is_filled(total: Array, usable: NDArray[np.bool_], edge: Edge) -> bool:
+    """Say whether the circle is filled: one drawn around a few spots is empty in between."""
+    y, x = (np.arange(n) - c for n, c in zip(usable.shape, edge.shared[:2], strict=True))
+    inside = usable & (np.hypot(y[:, None], x[None, :]) < 0.85 * edge.radius)
+    if not inside.any():
+        return True
+    blur = edge.radius / 6.0  # few electrons leave most pixels empty
+    weight = ndimage.gaussian_filter(usable.astype(np.float64), blur)
+    smooth = ndimage.gaussian_filter(np.where(usable, total, 0.0), blur) / np.maximum(weight, 0.05)
+    return bool(np.median(smooth[inside]) > _FILLED * np.mean(smooth[inside]))
 
 
 def _on_detector(center: Array, detector: tuple[int, ...]) -> None:
@@ -154,7 +168,10 @@ def _from_edges(
     else:
         joint = fit_edge(flat, usable, edge.shared, free=SHAPE, rounds=2)
     joint = _with_significant_ellipse(flat, usable, joint, plane, at, edge)
-    spread = np.sqrt(np.maximum(np.diag(joint.robust), np.diag(joint.covariance))[:2])
+    # the amplitudes that hold the patches' fits come from the sum: its own error is common to all patches
+    kinds = (joint.robust, joint.covariance, edge.robust, edge.covariance)
+    spread = np.sqrt(np.max([np.diag(kind)[:2] for kind in kinds], axis=0))
+    spread = np.hypot(spread, _MISFIT * edge.shared[3])
     return Geometry(
         "edge",
         joint,

@@ -167,7 +167,7 @@ def _points(
     shape: tuple[int, ...], center: Array, basis: Array, margin: float
 ) -> tuple[NDArray[np.int64], Array]:
     """Indices (h, k) without (0, 0) and positions of the lattice's points on the detector."""
-    far = int(np.ceil(np.hypot(*shape) / np.sqrt(np.linalg.eigvalsh(basis.T @ basis)[0])))
+    far = int(np.ceil(math.hypot(*shape) / np.sqrt(np.linalg.eigvalsh(basis.T @ basis)[0])))
     far = min(far, 30)
     index = np.array([hk for hk in itertools.product(range(-far, far + 1), repeat=2) if hk != (0, 0)])
     at = np.asarray(center)[:, None] + basis @ index.T

@@ -97,7 +97,8 @@ def round_matrix(p: float, q: float) -> Array:
     """Return the exponential of ``[[p, q], [q, -p]]``, a symmetric matrix of determinant 1."""
     size = float(np.hypot(p, q))
     odd = np.sinh(size) / size if size > 1e-12 else 1.0
-    return np.cosh(size) * np.eye(2) + odd * np.array([[p, q], [q, -p]])
+    out: Array = np.cosh(size) * np.eye(2) + odd * np.array([[p, q], [q, -p]])
+    return out
 
 
 def sectors_of(radius: float) -> int:
@@ -126,9 +127,10 @@ def near_edge(
     starts = np.searchsorted(sector[order], np.arange(sectors + 1)).astype(np.int64)
     rows, columns = rows[order] + corner[0], columns[order] + corner[1]
     index = rows * usable.shape[1] + columns
-    return Ring(
-        index, rows - float(shift[0]), columns - float(shift[1]), starts, np.asarray(shift, dtype=float)
-    )
+    moved = np.asarray(shift, dtype=np.float64)
+    ys: Array = np.subtract(rows, moved[0], dtype=np.float64)
+    xs: Array = np.subtract(columns, moved[1], dtype=np.float64)
+    return Ring(index, ys, xs, starts, moved)
 
 
 def half_width(radius: float, width: float) -> float:
@@ -306,7 +308,8 @@ def _step(sums: _Sums, shared: Array, free: tuple[int, ...]) -> Array:
     matrix = matrix + np.diag(1e-9 * np.diag(matrix) + 1e-9)
     step[list(free)] = np.linalg.solve(matrix, sums.score[list(free)])
     limit = np.array([1.5, 1.5, 1.5, max(0.5 * shared[3], 0.3), 0.05, 0.05])
-    return np.minimum(np.maximum(step, -limit), limit)
+    limited: Array = np.minimum(np.maximum(step, -limit), limit)
+    return limited
 
 
 def _bounded(shared: Array) -> Array:
