@@ -241,6 +241,32 @@ def test_phonons_are_seeded_change_the_patterns_and_keep_the_beam():
 
 
 @needs_abtem
+@pytest.mark.parametrize("shift", [0.0, 0.25, 0.1])
+def test_moving_atoms_stay_in_their_slices(shift):
+    """The trap: atoms on slice boundaries jump between slices, and the thermal mean absorbs falsely."""
+    cell = simulate.crystal("SrTiO3").shifted(z=shift)
+    moving = request(thickness_nm=0.8, frozen_phonons=1)
+    plan = plan_scan(cell, moving)
+    with multislice._abtem() as abtem:
+        rng = np.random.default_rng(0)
+        (moved,) = multislice._potentials(abtem, cell, moving, plan, rng)
+        (still,) = multislice._potentials(abtem, cell, request(thickness_nm=0.8), plan, rng)
+        rest = still.build(lazy=False)
+    assert len(moved.array) == plan.total_slices == 4
+    means = [np.mean(part.array, axis=(1, 2), dtype=float) for part in (moved, rest)]
+    np.testing.assert_allclose(means[0], means[1], rtol=1e-5)
+    assert np.abs(moved.array - rest.array).max() > 0.01 * rest.array.max()
+
+
+@needs_abtem
+def test_shift_of_all_atoms_along_the_beam_changes_nothing():
+    options = SMALL | {"scan_px": 1, "thickness_nm": 0.3905}
+    one = simulate.multislice_scan("SrTiO3", **options)
+    other = simulate.multislice_scan(simulate.crystal("SrTiO3").shifted(z=0.1), **options)
+    np.testing.assert_allclose(one.intensities, other.intensities, rtol=1e-4, atol=1e-9)
+
+
+@needs_abtem
 def test_progress_is_reported():
     class Count(progress.Silent):
         total = steps = 0
@@ -393,6 +419,8 @@ def test_bad_numbers_are_named(change, words):
     [
         ({"detector": 25.5}, "whole"),
         ({"scan_px": "many"}, "scan_px"),
+        ({"frozen_phonons": (1, 2)}, "frozen_phonons"),
+        ({"seed": 0.5}, "seed"),
         ({"defocus_nm": "in focus"}, "defocus_nm"),
         ({"tilt_mrad": 2.0}, "pair"),
         ({"tilts": 2.0}, "unknown option 'tilts'"),

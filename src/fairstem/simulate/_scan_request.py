@@ -85,10 +85,10 @@ def read_request(given: dict[str, Any], **named: Any) -> Request:
         pixel_size_nm=None if step is None else _positive("pixel_size_nm", step),
         detector=detector,
         max_angle_mrad=_positive("max_angle_mrad", named["max_angle_mrad"], _LARGEST_ANGLE),
-        frozen_phonons=_whole_pair("frozen_phonons", named["frozen_phonons"], 0)[0],
+        frozen_phonons=_whole("frozen_phonons", named["frozen_phonons"], 0),
         defocus_nm=_finite("defocus_nm", given.get("defocus_nm", 0.0)),
         tilt_mrad=_tilt(given.get("tilt_mrad", (0.0, 0.0))),
-        seed=_whole_pair("seed", given.get("seed", 0), 0)[0],
+        seed=_whole("seed", given.get("seed", 0), 0),
         sampling_nm=None if sampling is None else _positive("sampling_nm", sampling),
         slice_nm=_positive("slice_nm", given.get("slice_nm", 0.2)),
         every_position=bool(given.get("every_position", False)),
@@ -120,6 +120,12 @@ def _tilt(value: Any) -> tuple[float, float]:
     if max(map(abs, pair)) > _LARGEST_ANGLE:
         raise DataError(f"tilt_mrad={value!r}", needed=f"at most {_LARGEST_ANGLE:g} mrad")
     return pair
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if np.ndim(value) != 0:
+        raise DataTypeError(f"{name}={value!r}", needed="a whole number")
+    return _whole_pair(name, value, least)[0]
 
 
 def _whole_pair(name: str, value: Any, least: int) -> tuple[int, int]:
