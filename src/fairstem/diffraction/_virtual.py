@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from fairstem.diffraction._geometry import Calibration, geometry_of
 from fairstem.diffraction._pattern_sums import pattern_sums
 from fairstem.diffraction._scan import Scan, open_scan
 from fairstem.errors import DataError, DataTypeError
+from fairstem.signals.provenance import Step
 
 __all__ = ["virtual_image", "virtual_images"]
 
@@ -175,8 +177,13 @@ def virtual_images(
     moving = Moving(resolved, geometry, opened.shape, opened.detector)
     warn_if_cut(moving)
     values = _computed(opened, moving, normalise, budget)
+    # hashed once for all images; lazy data aren't read only for that
+    step = opened.opened.step(
+        "fairstem.diffraction.virtual_image", hash_input=False if opened.opened.lazy else None
+    )
     return {
-        key: _wrapped(opened, values[k], resolved[k], geometry, normalise) for k, key in enumerate(detectors)
+        key: _wrapped(opened, values[k], step, _parameters(resolved[k], geometry, normalise))
+        for k, key in enumerate(detectors)
     }
 
 
@@ -207,8 +214,8 @@ def _refuse_missing(sums: NDArray[np.float64], name: str) -> None:
         )
 
 
-def _wrapped(scan: Scan, image: Any, detector: Detector, geometry: Calibration, normalise: bool) -> Any:
-    parameters = {
+def _parameters(detector: Detector, geometry: Calibration, normalise: bool) -> dict[str, Any]:
+    return {
         "detector": detector.name,
         "radii_px": detector.radii,
         "weights": detector.weights,
@@ -218,5 +225,8 @@ def _wrapped(scan: Scan, image: Any, detector: Detector, geometry: Calibration, 
         "mrad_per_px": geometry.mrad_per_px,
         "normalise": normalise,
     }
-    step = scan.opened.step("fairstem.diffraction.virtual_image", parameters)
-    return scan.opened.rewrap(image, step, axes=tuple(range(len(scan.shape))))
+
+
+def _wrapped(scan: Scan, image: Any, step: Step, parameters: dict[str, Any]) -> Any:
+    axes = tuple(range(len(scan.shape)))
+    return scan.opened.rewrap(image, replace(step, parameters=parameters), axes=axes)
