@@ -5,4 +5,4 @@ module with ``TITLE`` and ``run() -> list[Table]``. Tables are stored as ``resul
 ``RESULTS.md`` is generated from these files, never typed.
 """
 
-TOPICS = ("imports", "memory", "refine", "register", "denoise", "real")
+TOPICS = ("imports", "memory", "refine", "register", "denoise", "diffraction", "real")

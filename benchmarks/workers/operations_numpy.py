@@ -30,7 +30,11 @@ def com(array):
 
 def pacbed(array):
     """Return the mean pattern."""
-    return {"pacbed": sum(row.sum(axis=0) for row in rows(array)).reshape(array.shape[-2:]) / len(array[0]) / len(array)}
+    return {
+        "pacbed": sum(row.sum(axis=0) for row in rows(array)).reshape(array.shape[-2:])
+        / len(array[0])
+        / len(array)
+    }
 
 
 def symmetry(array):

@@ -40,6 +40,7 @@ def pacbed(array):
 
 def calibrate(array):
     """Return the origin of every pattern, the plane through them, and the radius of the disc."""
+    array = array.astype(np.float32)  # on whole numbers its Gaussian filter is cut to whole numbers
     radius, *_ = calibration.get_probe_size(np.mean(array, axis=(0, 1)))
     y, x, _ = calibration.get_origin(cube(array), r=radius)
     y, x, *_ = calibration.fit_origin((y, x), fitfunction="plane")

@@ -53,8 +53,10 @@ def polar(array):
 
 def symmetry(array):
     """Return symmetry STEM of C2 and C4: Pearson's correlation of the patterns over the azimuth."""
-    found = polar(array).get_full_pearson_correlation().get_symmetry_coefficient(
-        angular_range=0.0, symmetries=ORDERS, method="average"
+    found = (
+        polar(array)
+        .get_full_pearson_correlation()
+        .get_symmetry_coefficient(angular_range=0.0, symmetries=ORDERS, method="average")
     )
     return {"gamma": np.moveaxis(found.data.reshape(*array.shape[:2], len(ORDERS)), -1, 0)}
 

@@ -16,7 +16,9 @@ def judge(maps):
     """Return the scores of every operation, and the CPU seconds."""
     out = {"cpu_s": float(maps["cpu_s"]), "operations": {}}
     errors = maps["standard_error"] if "standard_error" in maps else [None] * len(maps["gamma"])
-    for name, gamma, truth, error in zip(maps["operations"], maps["gamma"], maps["truth"], errors, strict=True):
+    for name, gamma, truth, error in zip(
+        maps["operations"], maps["gamma"], maps["truth"], errors, strict=True
+    ):
         off, sites = gamma - truth, on_element(str(name), len(truth))
         own = {"bias": off.mean(), "rmse": np.sqrt((off**2).mean()), "least": truth.min()}
         if sites.any():
