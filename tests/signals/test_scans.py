@@ -265,3 +265,12 @@ def test_empad_without_its_data(tmp_path):
     (tmp_path / "scan_x4_y3.raw").rename(tmp_path / "renamed.raw")
     with pytest.raises(FileFormatError, match=r"header without data; needed: scan_x4_y3.raw beside it"):
         load(tmp_path / "a.xml")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_truncated_tvips(tmp_path, lazy):
+    signal_of(asymmetric_scan(dtype="u2"), (2.0, 2.0), (2.0, "1/nm")).save(tmp_path / "a.tvips")
+    content = (tmp_path / "a_000.tvips").read_bytes()
+    (tmp_path / "a_000.tvips").write_bytes(content[:-100])
+    with pytest.raises(FileFormatError, match="may be truncated"):
+        load(tmp_path / "a_000.tvips", lazy=lazy, scan_shape=SCAN)
