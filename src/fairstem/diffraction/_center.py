@@ -210,7 +210,9 @@ def _first_grid(scan: Scan, wanted: tuple[int, int] | None, budget: int | float 
 
 def _block_for(found: Geometry, shape: tuple[int, int], precision: float) -> tuple[int, int]:
     """Number of positions that reach the precision, from the errors of the patches."""
-    variance = float(np.nanmedian(found.sd.max(axis=0) ** 2 * found.numbers))
+    # what the model doesn't describe grows with the counts: it must not be blamed on their noise
+    noise = found.sd.max(axis=0) ** 2 / max(found.scatter, 1.0)
+    variance = float(np.nanmedian(noise * found.numbers))
     needed = variance / precision**2
     side = math.sqrt(max(needed, shape[0] * shape[1] / _FINEST, 1.0))
     sides = [min(math.ceil(side), n) for n in shape]

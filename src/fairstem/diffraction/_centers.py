@@ -53,6 +53,8 @@ class Geometry:
         ``(2, patch_y, patch_x)`` px.
     systematic_sd
         Standard error (y, x) of the centre from what is common to all patches.
+    scatter
+        Median reduced chi-square of the patches: above 1 by what the model doesn't describe.
     """
 
     method: Literal["edge", "reflection"]
@@ -64,6 +66,7 @@ class Geometry:
     centers: Array
     sd: Array
     systematic_sd: Array
+    scatter: float = 1.0
 
     @property
     def center_sd(self) -> Array:
@@ -182,6 +185,7 @@ def _from_edges(
         centers.reshape(2, *grid),
         sd.reshape(2, *grid),
         spread,
+        float(np.median(scatter)) if scatter else 1.0,
     )
 
 
