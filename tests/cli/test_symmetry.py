@@ -149,16 +149,7 @@ def test_the_report_shows_pictures_numbers_checks_and_how_to_cite(done):
     assert page.count("<img ") == page.count('src="data:image/png;base64,') == 5
 
 
-@pytest.fixture
-def plain(monkeypatch):
-    """Leave the drawing out where a test looks at something else."""
-    from fairstem.cli import symmetry_files, symmetry_page
-
-    monkeypatch.setattr(symmetry_page, "figures", lambda scanned: [])
-    monkeypatch.setattr(symmetry_files, "maps_png", lambda scanned, dpi: b"\x89PNG")
-
-
-@pytest.mark.usefixtures("plain")
+@pytest.mark.usefixtures("without_pictures")
 class TestVerb:
     def test_it_says_the_same_to_a_reader(self, fairstem, scan_file, tmp_path):
         run = fairstem("symmetry", scan_file, "-o", tmp_path / "out", "--operations", "C2,m45")

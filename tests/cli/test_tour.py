@@ -3,6 +3,7 @@ import json
 import pytest
 
 from fairstem.cli.tour_denoise import DENOISED
+from fairstem.cli.tour_diffraction import SCANS
 from fairstem.cli.tour_samples import SAMPLES
 from fairstem.cli.tour_series import SERIES
 
@@ -21,9 +22,9 @@ def test_samples_exist_in_the_registries():
     for image in DENOISED:
         assert not image.file or data.record(image.file).name == image.file
         assert image.phantom in known
-    every = (*SAMPLES, *SERIES, *DENOISED)
+    every = (*SAMPLES, *SERIES, *DENOISED, *SCANS)
     assert len({s.name for s in every}) == len(every)
-    assert all(any(s.quick for s in group) for group in (SAMPLES, SERIES, DENOISED))
+    assert all(any(s.quick for s in group) for group in (SAMPLES, SERIES, DENOISED, SCANS))
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def small(monkeypatch):
     """Samples that take a second: the same phantoms, smaller."""
     import dataclasses
 
-    from fairstem.cli import tour_denoise, tour_samples, tour_series
+    from fairstem.cli import tour_denoise, tour_diffraction, tour_samples, tour_series
 
     two = [
         dataclasses.replace(s, options={**s.options, "shape": (96, 96)})
@@ -44,6 +45,8 @@ def small(monkeypatch):
     monkeypatch.setattr(tour_series, "SERIES", (one,))
     options = {**DENOISED[0].options, "shape": (160, 160), "shifted": 2, "halved": 2, "peak": 20.0}
     monkeypatch.setattr(tour_denoise, "DENOISED", (dataclasses.replace(DENOISED[0], options=options),))
+    options = {**SCANS[0].options, "scan": (24, 24), "detector": (25, 25), "mrad_per_px": 2.4}
+    monkeypatch.setattr(tour_diffraction, "SCANS", (dataclasses.replace(SCANS[0], options=options),))
 
 
 def test_the_tour_on_phantoms_finds_every_column(fairstem, small, tmp_path, without_pictures):
@@ -71,6 +74,16 @@ def test_the_tour_on_phantoms_finds_every_column(fairstem, small, tmp_path, with
         assert scores[planted]["planted"] == scores[planted]["listed"] == 2
         assert abs(scores[planted]["kept"] - 1) < 0.25
     assert "of the planted displacements kept" in page
+    (scan,) = facts["scans"]
+    scores = scan["comparison"]
+    assert scores["rms"] < 0.3 * scores["rms_before"]
+    assert abs(scores["bias"]) < 5e-3
+    assert 0.63 < scores["within"] < 0.73
+    moved = scores["column"]
+    assert moved["position"] == [12, 12]
+    assert abs(moved["gamma"] - moved["true"]) < 3 * moved["sd"]
+    assert moved["gamma"] < 1 - 3 * moved["sd"]
+    assert "C2 at the moved column" in page
 
 
 def test_a_series_that_does_not_fit_is_named_and_the_tour_goes_on(fairstem, small, tmp_path, monkeypatch):
@@ -86,6 +99,21 @@ def test_a_series_that_does_not_fit_is_named_and_the_tour_goes_on(fairstem, smal
     (facts,) = json.loads(done.stdout)["series"]
     assert "no two frames" in facts["error"]
     assert "no two frames" in (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_scan_that_does_not_fit_is_named_and_the_tour_goes_on(fairstem, small, tmp_path, monkeypatch):
+    from fairstem import diffraction
+    from fairstem.errors import DataError
+
+    def refuse(*_, **__):
+        raise DataError("patterns of another world")
+
+    monkeypatch.setattr(diffraction, "calibrate", refuse)
+    done = fairstem("tour", "-o", tmp_path / "demo", "--only", "symmetry", "--json")
+    assert done.exit_code == 0, done.stderr
+    (facts,) = json.loads(done.stdout)["scans"]
+    assert "another world" in facts["error"]
+    assert "could not be mapped" in (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_second_tour_replaces_the_first_but_nothing_else(fairstem, small, tmp_path, without_pictures):

@@ -50,6 +50,8 @@ class Scanned:
         Provenance of the maps.
     seconds
         Time that it took.
+    truth
+        The maps without noise, where they are known.
     """
 
     title: str
@@ -66,6 +68,7 @@ class Scanned:
     warnings: Sequence[str]
     steps: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     seconds: float = 0.0
+    truth: SymmetryMaps | None = None
 
     @property
     def dose(self) -> float | None:

@@ -87,7 +87,7 @@ def _figures(scanned: Scanned) -> Iterator[Picture]:
 
 
 def _symmetry(scanned: Scanned) -> Picture:
-    words = f"Symmetry of the patterns of {scanned.title} under {', '.join(scanned.maps.operations)}"
+    words = f"{scanned.title}: symmetry of the patterns under {', '.join(scanned.maps.operations)}"
     caption = (
         f"{words}, on one colour scale. γ is 1 where a pattern equals its own image under the operation."
     )
@@ -104,18 +104,21 @@ def _errors(scanned: Scanned) -> Picture:
 
 def _corrected(scanned: Scanned, raw: Any) -> Picture:
     names = scanned.maps.operations[:2]
-    made = plot.figure(2 * 2.9 + 0.9, (2.9 * _aspect(scanned)) * len(names) + 0.4)
-    grid = made.subplots(len(names), 2, squeeze=False)
-    both = {"as recorded": raw, "corrected": scanned.maps}
-    limits = plot.symmetry_limits([raw, scanned.maps])
+    known = {} if scanned.truth is None else {"truth": scanned.truth}
+    columns = {**known, "as recorded": raw, "corrected": scanned.maps}
+    made = plot.figure(2.9 * len(columns) + 0.9, (2.9 * _aspect(scanned)) * len(names) + 0.4)
     plot.symmetry_comparison(
-        both, ax=grid, operations=names, limits=limits, pixel_size_nm=scanned.pixel_size_nm
+        columns,
+        ax=made.subplots(len(names), len(columns), squeeze=False),
+        operations=names,
+        limits=plot.symmetry_limits(list(columns.values())),
+        pixel_size_nm=scanned.pixel_size_nm,
     )
     before, after = (float(np.median(m.gamma[:2][scanned.valid[:2]])) for m in (raw, scanned.maps))
     words = "What counting noise takes from the symmetry, and the same maps corrected for it"
     medians = f"{significant(before, 3)} as recorded and {significant(after, 3)} corrected"
     caption = f"{words}: the median of these maps is {medians}."
-    return Picture(plot.to_png(made, 110, colours=256), caption, words)
+    return Picture(plot.to_png(made, 110, colours=256), caption, words, wide=bool(known))
 
 
 def _pattern(scanned: Scanned) -> Picture:

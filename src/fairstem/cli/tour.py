@@ -12,18 +12,20 @@ from fairstem.cli import options as opt
 
 if TYPE_CHECKING:
     from fairstem.cli.tour_denoise import DenoisedSample
+    from fairstem.cli.tour_diffraction import ScanSample
     from fairstem.cli.tour_samples import Sample
     from fairstem.cli.tour_series import SeriesSample
 
 __all__ = ["tour"]
 
-KINDS = ("samples", "series", "denoised")
+KINDS = ("samples", "series", "denoised", "scans")
 INTRO = (
     "Every method of microscopy works because of something known about the data beforehand. fairstem says "
     "what that is, measures whether the data at hand support it, and gives each number an error bar. This "
     "page shows what exists so far: every atom column of an image, its position in picometres, and the "
-    "lattice they make; series of distorted scans that become one image; and images of few electrons, denoised with "
-    "their defects kept. Where the authors of a file "
+    "lattice they make; series of distorted scans that become one image; images of few electrons, denoised with "
+    "their defects kept; and diffraction patterns of few electrons that tell how symmetric a crystal is at each "
+    "place. Where the authors of a file "
     "published fitted positions, or where the input is simulated, the results are compared with what is known."
 )
 
@@ -42,13 +44,13 @@ def tour(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,  # noqa: ARG001
 ) -> None:
-    """Measure, register and denoise sample images, real ones where they can be had; write one report."""
+    """Measure, register and denoise samples and map their symmetry, real ones where there are; write one report."""
     from fairstem.cli.console import emit, note, print_json, session
     from fairstem.compute import staged_output, track
 
     chosen: tuple[Sequence[Any], ...] = _chosen(only, quick)
-    parts: list[list[Any]] = [[], [], []]
-    facts: list[list[dict[str, Any]]] = [[], [], []]
+    parts: list[list[Any]] = [[] for _ in KINDS]
+    facts: list[list[dict[str, Any]]] = [[] for _ in KINDS]
     stops = [(kind, sample) for kind, samples in enumerate(chosen) for sample in samples]
     with (
         session(quiet),
@@ -70,30 +72,32 @@ def tour(
 
 def _chosen(
     only: list[str] | None, quick: bool
-) -> tuple[list[Sample], list[SeriesSample], list[DenoisedSample]]:
-    """Return what was asked for: images, series, images to denoise."""
+) -> tuple[list[Sample], list[SeriesSample], list[DenoisedSample], list[ScanSample]]:
+    """Return what was asked for: images, series, images to denoise, 4D scans."""
     from fairstem.cli.tour_denoise import DENOISED
+    from fairstem.cli.tour_diffraction import SCANS
     from fairstem.cli.tour_samples import SAMPLES
     from fairstem.cli.tour_series import SERIES
 
-    known = [s.name for s in (*SAMPLES, *SERIES, *DENOISED)]
+    known = [s.name for s in (*SAMPLES, *SERIES, *DENOISED, *SCANS)]
     unknown = sorted(set(only or []) - set(known))
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(known)}", param_hint="--only")
 
-    def wanted(sample: Sample | SeriesSample | DenoisedSample) -> bool:
+    def wanted(sample: Sample | SeriesSample | DenoisedSample | ScanSample) -> bool:
         return sample.name in only if only else (sample.quick or not quick)
 
     return (
         [s for s in SAMPLES if wanted(s)],
         [s for s in SERIES if wanted(s)],
         [s for s in DENOISED if wanted(s)],
+        [s for s in SCANS if wanted(s)],
     )
 
 
 def _stop(kind: int, sample: Any, simulated: bool) -> tuple[Any, dict[str, Any], str]:
     """Return a part of the page, its numbers, and a line for the terminal."""
-    from fairstem.cli import tour_denoise, tour_series
+    from fairstem.cli import tour_denoise, tour_diffraction, tour_series
     from fairstem.cli.tour_stops import line_of
 
     if kind == 0:
@@ -102,6 +106,9 @@ def _stop(kind: int, sample: Any, simulated: bool) -> tuple[Any, dict[str, Any],
     if kind == 1:
         part, summary = tour_series.visit_series(sample, simulated)
         return part, summary, line_of(summary, "series", "registered", tour_series.found_in)
+    if kind == 3:
+        part, summary = tour_diffraction.visit_scan(sample, simulated)
+        return part, summary, line_of(summary, "scan", "mapped", tour_diffraction.found_in)
     part, summary = tour_denoise.visit_denoised(sample, simulated)
     return part, summary, line_of(summary, "image", "denoised", tour_denoise.found_in)
 
@@ -151,7 +158,15 @@ def _found_in(facts: Mapping[str, Any]) -> str:
 
 def _page(parts: list[list[Any]], facts: list[list[dict[str, Any]]]) -> str:
     from fairstem import __version__
-    from fairstem.cli import align_page, atoms_page, denoise_page, tour_denoise, tour_series
+    from fairstem.cli import (
+        align_page,
+        atoms_page,
+        denoise_page,
+        symmetry_page,
+        tour_denoise,
+        tour_diffraction,
+        tour_series,
+    )
     from fairstem.cli.pages import citations
     from fairstem.cli.tour_stops import row_of
     from fairstem.plot.report import Citation, Prose, Report, Section, Table
@@ -163,12 +178,18 @@ def _page(parts: list[list[Any]], facts: list[list[dict[str, Any]]]) -> str:
         (HEADS, _cells),
         (tour_series.HEADS, tour_series.cells_of),
         (tour_denoise.HEADS, tour_denoise.cells_of),
+        (tour_diffraction.HEADS, tour_diffraction.cells_of),
     )
     for (heads, cells), own, numbers in zip(tables, parts, facts, strict=True):
         if own:
             rows = [row_of(p.title, f, heads, cells) for p, f in zip(own, numbers, strict=True)]
             blocks.append(Table(heads, rows))
-    entries = [*atoms_page.CITE, *[align_page.ROWS] * bool(parts[1]), *denoise_page.CITE * bool(parts[2])]
+    entries = [
+        *atoms_page.CITE,
+        *[align_page.ROWS] * bool(parts[1]),
+        *denoise_page.CITE * bool(parts[2]),
+        *symmetry_page.CITE * bool(parts[3]),
+    ]
     shown = [part for own in parts for part in own]
     page = Report(
         "fairstem, a tour",
