@@ -143,8 +143,7 @@ class Correlator:
             part = slice(start, start + CHUNK)
             correlate(
                 np.ascontiguousarray(patterns[part], dtype=np.float32),
-                self.allowed.ravel(),
-                self.allowed.shape[1],
+                self.allowed,
                 0.0 if self.gain is None else self.gain,
                 tables.views,
                 (tables.pairs, tables.pair_ends),

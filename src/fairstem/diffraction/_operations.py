@@ -58,6 +58,15 @@ class Operation:
         """True unless rows stay rows: only then may the centre lie on a pixel in y and between two in x."""
         return not (self.fold == 2 or (self.fold == 0 and self.angle % 90 == 0))
 
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The operation itself, as a map of offsets (y, x)."""
+        if self.fold:
+            return turn(360.0 / self.fold)
+        twice = math.radians(2 * self.angle)
+        c, s = math.cos(twice), math.sin(twice)
+        return np.array([[-c, s], [s, c]])
+
     def pair(self, on_grid: bool) -> tuple[Placed, Placed]:
         """Return the two images that are compared; both are interpolated alike, so that noise is alike.
 
@@ -82,9 +91,7 @@ class Operation:
 
     def _mirrored(self, on_grid: bool) -> tuple[Placed, Placed]:
         if self.angle % 90 == 0 or (self.angle % 45 == 0 and on_grid):  # a mirror of the grid itself
-            twice = math.radians(2 * self.angle)
-            c, s = round(math.cos(twice)), round(math.sin(twice))
-            return _rotated(0.0), Placed(0.0, np.array([[-c, s], [s, c]]))
+            return _rotated(0.0), Placed(0.0, np.rint(self.matrix).astype(np.int64))
         exact = np.diag([-1, 1]) if self.angle < 90 else np.diag([1, -1])
         angle = self.angle % 90
         return Placed(angle, _QUARTERS[0]), Placed(angle, exact)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -112,6 +112,13 @@ class _Grid:
         return np.asarray(np.ravel_multi_index((places[0], places[1]), self.size))
 
 
+class _Frame(NamedTuple):
+    """Which grid: one closed under quarter turns, and stretched where circles on the detector are ellipses."""
+
+    square: bool
+    stretched: bool
+
+
 class _Builder:
     """Collects views and the places of all operations for one centre."""
 
@@ -119,11 +126,11 @@ class _Builder:
         self.allowed = allowed
         self.shape = allowed.shape
         self.unround = np.linalg.inv(ellipse)
-        self.round = bool(np.abs(ellipse - np.eye(2)).max() * max(self.shape) < 4 * _WHOLE)
+        self.ellipse = ellipse
         halves = [round(2 * c) / 2 for c in center]
         on_grid = [abs(c - h) <= _WHOLE for c, h in zip(center, halves, strict=True)]
         self.center = np.array([h if on else c for c, h, on in zip(center, halves, on_grid, strict=True)])
-        self.views: dict[tuple[float, bool], _View] = {}
+        self.views: dict[tuple[float, _Frame], _View] = {}
         self.samples = int(allowed.size)
         reach = int(np.ceil(max(*self.center, *(np.array(self.shape) - 1 - self.center)))) + 1
         self.grids = {square: self._grid(reach, square) for square in (False, True)}
@@ -136,14 +143,23 @@ class _Builder:
         half = tuple(float(reach) if o else reach - 0.5 for o in odd)
         return _Grid((half[0], half[1]), (int(2 * half[0]) + 1, int(2 * half[1]) + 1))
 
-    def positions(self, matrix: Floats, square: bool) -> Floats:
-        stretch = np.eye(2) if self.round else self.unround
-        return np.asarray(self.center[:, None] + stretch @ matrix @ self.grids[square].points)
+    def frame(self, operation: Operation) -> _Frame:
+        """Choose the grid; an ellipse changes nothing for C2, nor for mirrors along its axes."""
+        moved = self.unround @ operation.matrix @ self.ellipse - operation.matrix
+        stretched = bool(np.abs(moved).max() * max(self.shape) >= 4 * _WHOLE)
+        return _Frame(operation.needs_square_grid or stretched, stretched)
 
-    def view(self, angle: float, square: bool) -> _View:
-        key = (round(angle, 9), square)
+    def positions(self, matrix: Floats, frame: _Frame) -> Floats:
+        stretch = self.unround if frame.stretched else np.eye(2)
+        return np.asarray(self.center[:, None] + stretch @ matrix @ self.grid(frame).points)
+
+    def grid(self, frame: _Frame) -> _Grid:
+        return self.grids[frame.square]
+
+    def view(self, angle: float, frame: _Frame) -> _View:
+        key = (round(angle, 9), frame)
         if key not in self.views:
-            self.views[key] = self._see(self.positions(Placed(angle, np.eye(2, dtype=int)).matrix, square))
+            self.views[key] = self._see(self.positions(Placed(angle, np.eye(2, dtype=int)).matrix, frame))
         return self.views[key]
 
     def _see(self, at: Floats) -> _View:
@@ -162,27 +178,27 @@ class _Builder:
         self.samples += 0 if direct else at.shape[1]
         return _View(start, direct, valid, base, np.clip(at - corner, 0.0, 1.0).T)
 
-    def usable(self, matrices: Sequence[Floats], square: bool) -> NDArray[np.bool_]:
+    def usable(self, matrices: Sequence[Floats], frame: _Frame) -> NDArray[np.bool_]:
         """Return where every image of a grid point lies on allowed pixels."""
-        out = np.ones(self.grids[square].points.shape[1], dtype=bool)
+        out = np.ones(self.grid(frame).points.shape[1], dtype=bool)
         for matrix in matrices:
             samples = self.samples
-            out &= self._see(self.positions(matrix, square)).valid
+            out &= self._see(self.positions(matrix, frame)).valid
             self.samples = samples
         return out
 
-    def source(self, placed: Placed, points: NDArray[np.int64], square: bool) -> _Source:
+    def source(self, placed: Placed, points: NDArray[np.int64], frame: _Frame) -> _Source:
         """Find the samples of an image at some grid points."""
-        view = self.view(placed.angle, square)
-        at = self.grids[square].places(placed.exact)[points]
+        view = self.view(placed.angle, frame)
+        at = self.grid(frame).places(placed.exact)[points]
         places = view.base[at] if view.direct else view.start + at
         corner = np.stack(np.divmod(view.base[at], self.shape[1]))
         return _Source(places, corner, 1 if view.direct else 2, view.valid[at])
 
-    def footprint(self, placed: Placed, points: NDArray[np.int64], square: bool) -> sp.csr_array:
+    def footprint(self, placed: Placed, points: NDArray[np.int64], frame: _Frame) -> sp.csr_array:
         """Return the weights (sample, pixel) of interpolated samples."""
-        view = self.view(placed.angle, square)
-        at = self.grids[square].places(placed.exact)[points]
+        view = self.view(placed.angle, frame)
+        at = self.grid(frame).places(placed.exact)[points]
         fy, fx = view.part[at].T
         weights = np.stack([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx], axis=1)
         pixels = view.base[at][:, None] + np.array([0, 1, self.shape[1], self.shape[1] + 1])
@@ -222,11 +238,11 @@ class _Listed:
 
 
 def _list(builder: _Builder, operation: Operation) -> _Listed:
-    square = operation.needs_square_grid or not builder.round
-    on_grid = builder.view(0.0, square).direct
-    usable = np.flatnonzero(builder.usable(operation.orbit(on_grid), square))
+    frame = builder.frame(operation)
+    on_grid = builder.view(0.0, frame).direct
+    usable = np.flatnonzero(builder.usable(operation.orbit(on_grid), frame))
     first, second = operation.pair(on_grid)
-    places = builder.grids[square].places
+    places = builder.grid(frame).places
     if operation.involution:  # each pair once
         usable = usable[usable < places(_between(first, second))[usable]]
     listed = 2.0 if operation.involution else 1.0
@@ -234,14 +250,14 @@ def _list(builder: _Builder, operation: Operation) -> _Listed:
         turns = [_rotation(k) for k in range(4)]
         four = np.stack([places(t.exact)[usable] for t in turns])
         usable = usable[(four[0] < four[1:]).all(0)]
-        quads = np.stack([builder.source(t, usable, square).places for t in turns])
+        quads = np.stack([builder.source(t, usable, frame).places for t in turns])
         return _Listed(np.zeros((2, 0), dtype=np.int64), quads, listed)
-    sources = [builder.source(p, usable, square) for p in (first, second)]
+    sources = [builder.source(p, usable, frame) for p in (first, second)]
     apart = _apart(*sources)
     pairs = np.stack([s.places for s in sources])[:, apart]
     out = _Listed(pairs, np.zeros((4, 0), dtype=np.int64), listed)
     if max(s.footprint for s in sources) > 1:
-        _describe_noise(builder, out, (first, second), usable[apart], square)
+        _describe_noise(builder, out, (first, second), usable[apart], frame)
     return out
 
 
@@ -255,10 +271,10 @@ def _between(first: Placed, second: Placed) -> NDArray[np.int64]:
 
 
 def _describe_noise(
-    builder: _Builder, out: _Listed, placed: tuple[Placed, Placed], points: NDArray[np.int64], square: bool
+    builder: _Builder, out: _Listed, placed: tuple[Placed, Placed], points: NDArray[np.int64], frame: _Frame
 ) -> None:
     """Propagate the pixels' noise through the interpolation, exactly for the squares."""
-    prints = [builder.footprint(p, points, square) for p in placed]
+    prints = [builder.footprint(p, points, frame) for p in placed]
     squares = [np.asarray(w.power(2).sum(0), dtype=np.float64).ravel() for w in prints]
     out.noise = out.listed * 0.5 * (squares[0] + squares[1])
     n = max(points.size, 1)

@@ -60,8 +60,9 @@ def symmetry(
     unit
         ``"mrad"`` or ``"px"``, of the radii.
     shift_px
-        Look for the best centre of every pattern up to this many px away, in half pixels. The largest of many
-        noisy values is biased upwards, by about one to two standard errors; it is not corrected. 0: no search.
+        Look for the best centre of every pattern up to this many px away (at most 3), in half pixels. The largest
+        of several noisy values is biased upwards: up to 1.3 standard errors for smooth patterns, hardly where half
+        a pixel matters. It is not corrected. 0: no search.
     gain
         Detector units per electron, where one electron counts more (or less) than 1.
     budget
@@ -101,8 +102,10 @@ def symmetry(
 
     C2, C4 and the mirrors at 0°, 45°, 90°, 135° map pixels onto pixels when the centre lies on a pixel or half
     way between (within 1/64 px). Other operations and centres compare two images interpolated bilinearly, turned by
-    half the angle each: the symmetric loss of γ is below 5·10⁻⁴ for knife-edged discs, below 10⁻⁴ for edges of
-    1 px, ten times less than with the nearest pixel. Descan is followed in steps of 1/8 px.
+    half the angle each. A symmetric pattern of knife-edged discs then reads 4·10⁻⁴ too low, with edges of 1 px 10⁻⁴
+    (with the nearest pixel 7·10⁻³ and 4·10⁻³); detail of 3 px costs 2·10⁻³. Descan is followed in steps of 1/8 px,
+    which costs 10⁻³ on SrTiO3 (half a pixel would cost 10⁻²). There, standard errors follow the noise of every
+    fifth pixel.
 
     Cost: one pass; per 10⁴ patterns of 128 × 128 ≈ 0.25 s for C2 and each mirror of the grid, 0.9 s for C4, 0.7 s
     for other mirrors, 1.7 s for C3 or C6. A search multiplies it by (4 `shift_px` + 1)². Memory: `budget`.

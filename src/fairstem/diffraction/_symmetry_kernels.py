@@ -114,7 +114,6 @@ def _ratio(out: Floats, n: float, listed: float, gain: float) -> tuple[float, fl
 def correlate(
     patterns: Floats32,
     allowed: NDArray[np.bool_],
-    width: int,
     gain: float,
     views: tuple[Ints, Ints, Floats32],
     pairs: tuple[Ints, Ints],
@@ -131,9 +130,7 @@ def correlate(
     patterns
         ``(n, pixels)``.
     allowed
-        ``(pixels,)``: the others are not looked at.
-    width
-        Pixels in a row of a pattern.
+        ``(k_y, k_x)``: the other pixels are not looked at.
     gain
         Detector units per electron; 0 without noise, then only the first seven sums are taken.
     views
@@ -152,13 +149,14 @@ def correlate(
     total
         ``(pixels,)``, to which the patterns are added.
     """
+    width, used = allowed.shape[1], allowed.ravel()
     slot, base, part = views
     pair, pair_ends = pairs
     quad, quad_ends = quads
     maps, rows, listed = noise
     work = np.zeros(patterns.shape[1] + slot.size, np.float32)
     for n in range(patterns.shape[0]):
-        _load(patterns[n], allowed, work, total)
+        _load(patterns[n], used, work, total)
         _interpolate(work, slot, base, part, width)
         for o in range(pair_ends.size - 1):
             out = sums[n, o]
