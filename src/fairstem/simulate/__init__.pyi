@@ -32,6 +32,9 @@ from .multislice import multislice_scan as multislice_scan
 from .nanoparticle import fcc_particle as fcc_particle
 from .nanoparticle import nanoparticle_columns as nanoparticle_columns
 from .noise import add_noise as add_noise
+from .pacbed import Diffuse as Diffuse
+from .pacbed import PacbedTable as PacbedTable
+from .pacbed import pacbed_table as pacbed_table
 from .render import render_columns as render_columns
 from .scan import RowDistortion as RowDistortion
 from .scan import ScanDistortion as ScanDistortion
@@ -42,6 +45,8 @@ from .thin import thin_scan as thin_scan
 
 __all__ = [
     "AmorphousBackground",
+    "Diffuse",
+    "PacbedTable",
     "DefectiveCrystal",
     "Phantom",
     "ProjectedCell",
@@ -67,6 +72,7 @@ __all__ = [
     "join_grains",
     "multislice_scan",
     "nanoparticle_columns",
+    "pacbed_table",
     "phantom",
     "phantoms",
     "recorded_positions",
