@@ -51,7 +51,7 @@ class Pairing:
         True where the operation is its own inverse.
     """
 
-    views: tuple[Ints, Ints, Floats32]
+    views: tuple[Ints, Floats32]
     pairs: Ints
     pair_ends: Ints
     quads: Ints
@@ -363,7 +363,7 @@ def _joined(parts: list[NDArray[np.int64]]) -> tuple[Ints, Ints]:
     return np.ascontiguousarray(np.concatenate(parts, axis=1).astype(np.int32)), ends
 
 
-def _views(builder: _Builder, found: list[_Listed]) -> tuple[Ints, Ints, Floats32]:
+def _views(builder: _Builder, found: list[_Listed]) -> tuple[Ints, Floats32]:
     """Keep only the samples that are used, and put them next to each other in the work space."""
     pixels = builder.allowed.size
     used = np.zeros(builder.samples, dtype=bool)
@@ -379,4 +379,4 @@ def _views(builder: _Builder, found: list[_Listed]) -> tuple[Ints, Ints, Floats3
             base[view.start : view.start + view.base.size] = view.base
             part[view.start : view.start + view.base.size] = view.part
     keep = pixels + np.flatnonzero(used[pixels:])
-    return renumbered[keep].astype(np.int32), base[keep], part[keep]
+    return base[keep], part[keep]

@@ -29,14 +29,15 @@ def _load(pattern: Floats32, allowed: NDArray[np.bool_], work: Floats32, total: 
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator, unused-ignore]
-def _interpolate(work: Floats32, slot: Ints, base: Ints, part: Floats32, width: int) -> None:
+def _interpolate(pattern: Floats32, base: Ints, part: Floats32, width: int, out: Floats32) -> None:
     """Fill the samples of an image of the pattern, bilinearly."""
-    for j in range(slot.size):
+    for j in range(out.size):
         i = base[j]
-        fy, fx = part[j, 0], part[j, 1]
-        top = work[i] + fx * (work[i + 1] - work[i])
-        bottom = work[i + width] + fx * (work[i + width + 1] - work[i + width])
-        work[slot[j]] = top + fy * (bottom - top)
+        fy, fx = part[2 * j], part[2 * j + 1]
+        upper, lower = pattern[i], pattern[i + width]
+        upper += fx * (pattern[i + 1] - upper)
+        lower += fx * (pattern[i + width + 1] - lower)
+        out[j] = upper + fy * (lower - upper)
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator, unused-ignore]
@@ -115,7 +116,7 @@ def correlate(
     patterns: Floats32,
     allowed: NDArray[np.bool_],
     gain: float,
-    views: tuple[Ints, Ints, Floats32],
+    views: tuple[Ints, Floats32],
     pairs: tuple[Ints, Ints],
     quads: tuple[Ints, Ints],
     noise: tuple[Floats32, Ints, Floats],
@@ -134,7 +135,7 @@ def correlate(
     gain
         Detector units per electron; 0 without noise, then only the first seven sums are taken.
     views
-        Interpolated samples: where each is put in the work space, its upper left pixel, and the rest (y, x).
+        Interpolated samples, which follow the pixels in the work space: the upper left pixel, and the rest (y, x).
     pairs
         ``(2, ...)`` places in the work space, and where the pairs of each operation begin and end.
     quads
@@ -150,14 +151,15 @@ def correlate(
         ``(pixels,)``, to which the patterns are added.
     """
     width, used = allowed.shape[1], allowed.ravel()
-    slot, base, part = views
+    base, part = views
+    flat = part.ravel()
     pair, pair_ends = pairs
     quad, quad_ends = quads
     maps, rows, listed = noise
-    work = np.zeros(patterns.shape[1] + slot.size, np.float32)
+    work = np.zeros(patterns.shape[1] + base.size, np.float32)
     for n in range(patterns.shape[0]):
         _load(patterns[n], used, work, total)
-        _interpolate(work, slot, base, part, width)
+        _interpolate(work[: used.size], base, flat, width, work[used.size :])
         for o in range(pair_ends.size - 1):
             out = sums[n, o]
             i, j = quad_ends[o], quad_ends[o + 1]
