@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import typer
 
-from fairstem import atoms, denoise, register, simulate
+from fairstem import atoms, denoise, diffraction, register, simulate
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -53,12 +53,21 @@ def test_page_on_simulation_lists_every_phantom():
 
 @pytest.mark.parametrize(
     "page",
-    ["simulate.md", "reading.md", "atoms.md", "registration.md", "registration-pt.md", "denoising.md"],
+    [
+        "simulate.md",
+        "reading.md",
+        "atoms.md",
+        "registration.md",
+        "registration-pt.md",
+        "denoising.md",
+        "diffraction.md",
+    ],
 )
 def test_names_in_code_font_exist(page):
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     for package, name in re.findall(
-        r"`(?:fairstem|fs)?\.?(simulate|metrics|atoms|signals|data|register|denoise)\.(\w+)", text
+        r"`(?:fairstem|fs)?\.?(simulate|metrics|atoms|signals|data|register|denoise|diffraction|plot)\.(\w+)",
+        text,
     ):
         module = importlib.import_module(f"fairstem.{package}")
         assert hasattr(module, name), f"fairstem.{package}.{name}"
@@ -88,7 +97,9 @@ def test_page_on_atoms_lists_every_prior_check_with_its_threshold():
     assert {(name, rule, float(value)) for name, rule, value in listed} == made
 
 
-@pytest.mark.parametrize(("name", "least"), [("registration.md", 20), ("denoising.md", 25)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("registration.md", 20), ("denoising.md", 25), ("diffraction.md", 20)]
+)
 def test_examples_of_the_page_run(name, least):
     page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     text = "\n".join(re.findall(r"^```pycon\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
@@ -113,6 +124,22 @@ def test_page_on_denoising_lists_every_prior_check_with_its_threshold():
     made = [*denoise.separate(image).priors, *denoise.separate(np.full((64, 64), 3.0)).priors]
     known = {(check.name, {"<=": "≤", ">=": "≥"}[check.rule], check.threshold) for check in made}
     assert {(name, rule, float(value)) for name, rule, value in listed} == known
+
+
+def test_page_on_diffraction_lists_every_prior_check_with_its_threshold():
+    page = (ROOT / "docs" / "diffraction.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z-]+)` \| .* \| (≤|≥) ([0-9.]+) \|$", page, re.MULTILINE)
+    patterns = simulate.thin_scan("SrTiO3", (4, 4), detector=(25, 25), mrad_per_px=2.4).counts(2000, 1)
+    made = diffraction.symmetry(patterns).priors
+    known = {(check.name, {"<=": "≤", ">=": "≥"}[check.rule], check.threshold) for check in made}
+    assert {(name, rule, float(value)) for name, rule, value in listed} == known
+    named = {
+        name
+        for cell in re.findall(r"(?:`[a-z-]+`(?:, )?)+ \|$", page, re.MULTILINE)
+        for name in re.findall(r"`([a-z-]+)`", cell)
+    }
+    checks = {check.name for check in diffraction.calibrate(patterns).priors}
+    assert {"disc-present", "edge-sharp", "disc-whole", "descan-plane", "no-beam-stop"} <= checks & named
 
 
 def test_page_on_denoising_lists_every_name_of_the_tables():

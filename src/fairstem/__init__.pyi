@@ -8,6 +8,7 @@ from . import atoms as atoms
 from . import compute as compute
 from . import data as data
 from . import denoise as denoise
+from . import diffraction as diffraction
 from . import errors as errors
 from . import metrics as metrics
 from . import plot as plot
@@ -26,6 +27,7 @@ __all__ = [
     "compute",
     "data",
     "denoise",
+    "diffraction",
     "errors",
     "load",
     "metrics",

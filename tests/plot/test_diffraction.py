@@ -1,12 +1,13 @@
 """Pictures of 4D-STEM: what is drawn, where, on which scale."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fairstem import plot
-from fairstem.errors import CalibrationError, DataError, DataTypeError
+from fairstem.errors import CalibrationError, DataError, DataTypeError, DataWarning
 
 K = np.hypot(*np.mgrid[-16:17, -16:17])
 DISC = np.random.default_rng(0).poisson(40.0 * (K < 9) + 0.2)
@@ -174,6 +175,22 @@ class TestField:
             [0x4A / 255, 0x60 / 255, 0x78 / 255]
         )
         assert plot.com(np.zeros((2, 5, 5))).full == 1
+
+    def test_a_centre_of_mass_brings_its_unit_its_scale_and_its_gaps(self):
+        from fairstem.diffraction import com
+
+        scan = np.random.default_rng(0).poisson(3.0, (4, 5, 8, 8))
+        scan[1, 2] = 0
+        with pytest.warns(DataWarning):
+            found = com(scan, mrad_per_px=2.0)
+        drawn = plot.com(found)
+        assert drawn.key.get_title().endswith("mrad")
+        assert np.asarray(drawn.image.get_array())[1, 2] == pytest.approx(
+            [0x4A / 255, 0x60 / 255, 0x78 / 255]
+        )
+        assert drawn.scale_bar.txt_label.get_text() == "1 px"
+        sized = dataclasses.replace(found, pixel_size_nm=(0.1, 0.1))
+        assert plot.com(sized).scale_bar.txt_label.get_text() == "0.1 nm"
 
     @pytest.mark.parametrize("field", [np.zeros((5, 5)), np.zeros((3, 5, 5)), np.full((2, 3, 3), np.nan)])
     def test_bad_input_is_named(self, field):

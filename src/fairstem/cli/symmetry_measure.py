@@ -67,6 +67,8 @@ def measure(
     corrected = maps.standard_error is not None
     raw = _symmetry(signal, {**asked, "noise": "none", "gain": None}, **given, **where) if corrected else None
     mean = diffraction.pacbed(signal, mean=True, **where)
+    if found.mrad_per_px is not None:
+        mean = replace(found, center=asked.get("center", found.center)).apply(mean)
     images, stacked = _virtual(signal, found, where)
     results = {"symmetry": maps.as_signal(), "pacbed": mean, "virtual": stacked}
     if corrected:

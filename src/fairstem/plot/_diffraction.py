@@ -170,11 +170,11 @@ def _circle(
 
 
 def com(
-    field: ArrayLike,
+    field: Any,
     *,
     ax: Axes | None = None,
     pixel_size_nm: PixelSize = None,
-    unit: str = "px",
+    unit: str | None = None,
     full: float | None = None,
     bar: bool = True,
 ) -> FieldArtists:
@@ -183,12 +183,12 @@ def com(
     Parameters
     ----------
     field
-        ``(2, y, x)``: components (y, x). Positions that aren't finite are drawn in blue-grey. Subtract the mean first
-        (or a plane) where only differences mean something.
+        `fairstem.diffraction.CenterOfMass`, or an array ``(2, y, x)``: components (y, x). Positions that aren't valid,
+        or finite, are drawn in blue-grey. Subtract the mean first (or a plane) where only differences mean something.
     ax, pixel_size_nm, bar
-        As in `fairstem.plot.image`.
+        As in `fairstem.plot.image`; the pixel size by default that of a `CenterOfMass`.
     unit
-        Unit of the vectors.
+        Unit of the vectors; by default that of a `CenterOfMass`, else px.
     full
         Length that has full brightness; by default the 99th percentile.
 
@@ -209,7 +209,13 @@ def com(
     >>> com(np.stack([y, x]), unit="mrad", full=1.0).key.get_title()
     '1 mrad'
     """
-    vectors = np.asarray(field)
+    measured = all(hasattr(field, name) for name in ("y", "x", "valid", "unit"))
+    if measured:
+        pixel_size_nm = field.pixel_size_nm if pixel_size_nm is None else pixel_size_nm
+        vectors = np.where(field.valid, np.stack([field.y, field.x]), np.nan)
+    else:
+        vectors = np.asarray(field)
+    unit = unit or (field.unit if measured else "px")
     if vectors.ndim != 3 or vectors.shape[0] != 2 or vectors.size == 0 or vectors.dtype.kind not in "buif":
         raise DataError(
             f"a field of shape {vectors.shape} and dtype {vectors.dtype}",
