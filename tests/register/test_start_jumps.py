@@ -9,6 +9,7 @@ from fairstem import simulate
 from fairstem.register._series.frames import open_series
 from fairstem.register._start.cell import Cell, Lock
 from fairstem.register._start.copies import _one_branch
+from fairstem.register._start.drift import follow_drift
 from fairstem.register._start.start import find_start
 
 CELL = 0.3905 / 0.018  # px, of the phantoms
@@ -78,3 +79,20 @@ def test_rows_of_all_frames_follow_one_branch_of_the_phase():
     assert np.abs(rest - rest.mean(axis=1, keepdims=True)).max() < 2.5
     assert np.abs(locks[-1].ramp - (y @ wave.T) / (y @ y) * 200).max() < 1.0
     assert np.abs(locks[-1].rows.mean(axis=1)).max() < 1e-9
+
+
+@pytest.mark.parametrize("share", [0.42, 0.5, 0.58])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_jump_by_half_a_cell_does_not_move_the_frames_after_it(share: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    cell = Cell(np.linalg.inv(np.diag([11.0, 11.0])).T, np.diag([11.0, 11.0]), 6.0)
+    velocity = rng.normal(0, 0.4, (10, 2))
+    true = np.cumsum(np.concatenate([np.zeros((1, 2)), 0.5 * (velocity[1:] + velocity[:-1])]), axis=0)
+    # links of the frame that jumped: each is nearly as well explained by the next lattice vector
+    true[5] += share * 11.0 * np.array([1.0, -1.0])
+    seen = true + 11.0 * rng.integers(-1, 2, true.shape)
+    ramps = velocity + rng.normal(0, 0.3, velocity.shape)
+    found = follow_drift(seen, ramps - ramps.mean(axis=0), np.arange(10), cell).offsets
+    others = np.delete(np.arange(10), 5)
+    off = (found - true)[others]
+    assert np.abs(off - off.mean(axis=0)).max() < 0.3 * 11.0

@@ -15,6 +15,7 @@ __all__ = ["Drift", "follow_drift"]
 Floats = NDArray[np.float64]
 _DEAD_TIMES = np.arange(1.0, 3.01, 0.25)
 _CLEARER = 0.4  # a dead time must explain this share of the scatter without it, or less
+_OUTLYING = 4.0  # standard deviations: neither link of a frame that jumped follows the drift
 _JITTER = 1.0  # px, what one frame's middle jumps at least: guess that counts as one link
 
 
@@ -83,6 +84,7 @@ def follow_drift(offsets: Floats, ramps: Floats, numbers: NDArray[np.int64], cel
     mean = _smallest(fits[best][0], cell)
     rest = step - dead * gap * between - gap * mean
     taken = cell.nearest(rest)
+    taken += _bridged(rest - taken, gap[:, 0], cell)
     step = step - taken
     rest = rest - taken
     placed = offsets[0] + np.concatenate([np.zeros((1, 2)), np.cumsum(step, axis=0)])
@@ -121,6 +123,24 @@ def _common(rest: Floats, gap: Floats, direct: Floats, inverse: Floats) -> tuple
                 best, least = guess, cost
             guess = guess + (weight[:, None] * off / gap[:, None]).sum(axis=0) / weight.sum()
     return best, least
+
+
+def _bridged(rest: Floats, gap: Floats, cell: Cell) -> Floats:
+    """Return the lattice vectors by which the frames after one that jumped would not follow the frames before it.
+
+    A jump by about half a cell leaves open which vector each of its two links takes; together they have to
+    bring the series back to the drift.
+    """
+    extra = np.zeros_like(rest)
+    size = np.hypot(*rest.T) / np.sqrt(gap)
+    # the median length of a vector is 1.18 standard deviations of its components
+    usual = max(float(np.median(size)) / 1.18, _JITTER) if len(size) else _JITTER
+    for k in np.flatnonzero(np.minimum(size[:-1], size[1:]) > _OUTLYING * usual):
+        over = rest[k] + rest[k + 1] - extra[k]
+        vector = cell.nearest(over[None])[0]
+        if np.hypot(*(over - vector)) <= _OUTLYING * usual * np.sqrt(gap[k] + gap[k + 1]):
+            extra[k + 1] = vector
+    return extra
 
 
 def _smallest(mean: Floats, cell: Cell) -> Floats:
