@@ -14,7 +14,8 @@ MAX_ANGLE_MRAD, DETECTOR = 30.0, 49
 COLUMNS = {
     "thickness_nm": "thickness, nm",
     "tilt_mrad": "tilt, mrad",
-    "difference": "relative L2 to abTEM",
+    "difference": "relative L2 to abTEM, same grid",
+    "finer": "relative L2, own grid",
     "abtem_cpu_s": "CPU s, abTEM",
     "table_cpu_s": "CPU s, whole table",
     "pattern_ms": "CPU ms, a pattern",

@@ -5,6 +5,7 @@ SrTiO3 is simulated on pixels four times as fine, looked at through the distorti
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import map_coordinates
@@ -48,17 +49,26 @@ def expected(fine, center, descan, ellipse, cells, detector):
     return out
 
 
+def simulated(path, detector, semiangle_mrad):
+    """Return one cell of the crystal on the fine detector, computed once a folder."""
+    if not path.exists():
+        wide = 2 * int(FINE * (detector / 2 + 6)) + 1  # room for offset, descan and ellipse
+        scan = simulate.thin_scan(
+            "SrTiO3",
+            (CELL, CELL),
+            detector=(wide, wide),
+            mrad_per_px=MRAD_PER_PX / FINE,
+            semiangle_mrad=semiangle_mrad,
+        )
+        np.save(path, scan.intensities)
+    return np.load(path)
+
+
 def main(protocol, dose, *pairs):
     """Make and write."""
     cells, detector = [int(part) for part in protocol.split(":")[1:]] or (3, 65)
-    wide = 2 * int(FINE * (detector / 2 + 6)) + 1
-    fine = simulate.thin_scan(
-        "SrTiO3",
-        (CELL, CELL),
-        detector=(wide, wide),
-        mrad_per_px=MRAD_PER_PX / FINE,
-        semiangle_mrad=SEMIANGLE_MRAD * min(1.0, detector / 65),
-    ).intensities
+    semiangle = SEMIANGLE_MRAD * min(1.0, detector / 65)
+    fine = simulated(Path(pairs[1]).parent / f"fine-{detector}.npy", detector, semiangle)
     for seed, path in zip(pairs[::2], pairs[1::2], strict=True):
         center, descan, ellipse = geometry(int(seed), cells, detector)
         patterns = expected(fine, center, descan, ellipse, cells, detector)
@@ -70,7 +80,7 @@ def main(protocol, dose, *pairs):
             descan=descan,
             ellipse=ellipse,
             mrad_per_px=MRAD_PER_PX,
-            semiangle_mrad=SEMIANGLE_MRAD * min(1.0, detector / 65),
+            semiangle_mrad=semiangle,
         )
 
 

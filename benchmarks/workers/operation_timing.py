@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 
-# px around the middle of the detector; no pixel lies on these circles, so that < and <= mean the same
+# px around the middle of a detector of 128 px; no pixel lies on these circles, so that < and <= mean the same
 BRIGHT, DARK = 20.3, (30.3, 60.3)
 
 
@@ -20,11 +20,18 @@ def middle(array):
     return tuple((n - 1) / 2 for n in array.shape[-2:])
 
 
+def radii(array):
+    """Return the radius of the bright field and the pair of radii of the dark field in px."""
+    scale = min(array.shape[-2:]) / 128
+    return BRIGHT * scale, (DARK[0] * scale, DARK[1] * scale)
+
+
 def masks(array):
     """Return the bright field and the annular dark field, ``(2, k_y, k_x)`` bool."""
+    bright, (inner, outer) = radii(array)
     y, x = np.indices(array.shape[-2:]) - np.array(middle(array))[:, None, None]
     radius = np.hypot(y, x)
-    return np.stack([radius < BRIGHT, (radius > DARK[0]) & (radius < DARK[1])])
+    return np.stack([radius < bright, (radius > inner) & (radius < outer)])
 
 
 def timed(operation, array, repeats):

@@ -12,8 +12,8 @@ POSITIONS = (8, 114)  # of the scan in a block of the lazy array
 
 def virtual(array):
     """Return bright field and annular dark field, from one pass."""
-    made = diffraction.virtual_images(array, {"bright": (0, shared.BRIGHT), "dark": shared.DARK}, unit="px")
-    return dict(made)
+    bright, dark = shared.masks(array)  # radii would count pixels on the circles by the part that lies inside
+    return dict(diffraction.virtual_images(array, {"bright": bright, "dark": dark}))
 
 
 def com(array):
@@ -30,7 +30,7 @@ def com_plain(array):
 
 def pacbed(array):
     """Return the mean pattern."""
-    return {"pacbed": diffraction.pacbed(array)}
+    return {"pacbed": diffraction.pacbed(array, mean=True)}
 
 
 def symmetry(array):

@@ -14,8 +14,9 @@ def cube(array):
 def virtual(array):
     """Return bright field and annular dark field."""
     data, center = cube(array), shared.middle(array)
-    bright = data.get_virtual_image("circle", (center, shared.BRIGHT), verbose=False)
-    dark = data.get_virtual_image("annulus", (center, shared.DARK), name="dark", verbose=False)
+    inner, ring = shared.radii(array)
+    bright = data.get_virtual_image("circle", (center, inner), verbose=False)
+    dark = data.get_virtual_image("annulus", (center, ring), name="dark", verbose=False)
     return {"bright": bright.data, "dark": dark.data}
 
 

@@ -18,12 +18,13 @@ def signal(array):
 def virtual(array):
     """Return bright field and annular dark field."""
     y, x = shared.middle(array)
+    radius, (inner, outer) = shared.radii(array)
     data = signal(array)
     images = [
         data.get_integrated_intensity(roi).data
         for roi in (
-            hs.roi.CircleROI(x, y, shared.BRIGHT),
-            hs.roi.CircleROI(x, y, shared.DARK[1], shared.DARK[0]),
+            hs.roi.CircleROI(x, y, radius),
+            hs.roi.CircleROI(x, y, outer, inner),
         )
     ]
     return {"bright": images[0], "dark": images[1]}

@@ -11,12 +11,15 @@ import numpy as np
 from fairstem import simulate
 
 SEMIANGLE_MRAD = 13.6
+POINTS = 32  # of the potential along the cell, for both
 
 
 def simulated(thickness_nm, tilt_mrad, detector):
     """Return the scan."""
+    cell = simulate.crystal("SrTiO3")
     return simulate.multislice_scan(
-        "SrTiO3",
+        cell,
+        sampling_nm=cell.cell_nm[0] / POINTS,
         thickness_nm=thickness_nm,
         semiangle_mrad=SEMIANGLE_MRAD,
         detector=detector,
