@@ -6,6 +6,8 @@ from . import outputs as outputs
 from . import plans as plans
 from . import progress as progress
 from . import reductions as reductions
+from . import summaries as summaries
+from . import threads as threads
 from .blocks import map_blocks as map_blocks
 from .blocks import reduce as reduce
 from .blocks import stream as stream
@@ -20,6 +22,9 @@ from .plans import BlockPlan as BlockPlan
 from .plans import plan as plan
 from .progress import track as track
 from .reductions import Reduction as Reduction
+from .summaries import summarise as summarise
+from .threads import map_threads as map_threads
+from .threads import n_threads as n_threads
 
 __all__ = [
     "BlockPlan",
@@ -32,7 +37,9 @@ __all__ = [
     "lazy",
     "map_blocks",
     "map_items",
+    "map_threads",
     "memory",
+    "n_threads",
     "outputs",
     "parse_bytes",
     "plan",
@@ -42,6 +49,9 @@ __all__ = [
     "reductions",
     "staged_output",
     "stream",
+    "summaries",
+    "summarise",
+    "threads",
     "track",
     "write_text",
 ]

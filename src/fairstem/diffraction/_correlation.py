@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstem.compute import BlockPlan, stream, track
+from fairstem.compute import BlockPlan, map_threads, stream, track
 from fairstem.diffraction._geometry import Calibration
 from fairstem.diffraction._operations import Operation
 from fairstem.diffraction._pairing import Pairing, pair_pixels
@@ -23,6 +23,7 @@ __all__ = ["Correlator", "Maps", "correlate_scan"]
 
 _STEP = 1 / 8  # px: patterns whose centres lie this close are treated together
 _CACHE = 64 * 2**20  # bytes of tables that are kept
+_AT_ONCE = 16 * CHUNK  # patterns that a thread takes
 _FEWEST = 8  # pixels that an operation must compare
 Floats = NDArray[np.float64]
 
@@ -139,20 +140,27 @@ class Correlator:
 
     def _sums(self, patterns: NDArray[Any], tables: Pairing, total: Floats) -> Floats:
         found = np.zeros((patterns.shape[0], len(self.operations), SUMS))
-        for start in range(0, patterns.shape[0], CHUNK):
-            part = slice(start, start + CHUNK)
-            correlate(
-                np.ascontiguousarray(patterns[part], dtype=np.float32),
-                self.allowed,
-                0.0 if self.gain is None else self.gain,
-                tables.views,
-                (tables.pairs, tables.pair_ends),
-                (tables.quads, tables.quad_ends),
-                (tables.noise, tables.noise_rows, tables.listed),
-                tables.prints,
-                found[part],
-                total,
-            )
+
+        def work(first: int) -> Floats:
+            own = np.zeros_like(total)
+            for start in range(first, min(first + _AT_ONCE, patterns.shape[0]), CHUNK):
+                part = slice(start, start + CHUNK)
+                correlate(
+                    np.ascontiguousarray(patterns[part], dtype=np.float32),
+                    self.allowed,
+                    0.0 if self.gain is None else self.gain,
+                    tables.views,
+                    (tables.pairs, tables.pair_ends),
+                    (tables.quads, tables.quad_ends),
+                    (tables.noise, tables.noise_rows, tables.listed),
+                    tables.prints,
+                    found[part],
+                    own,
+                )
+            return own
+
+        for own in map_threads(work, range(0, patterns.shape[0], _AT_ONCE)):
+            total += own
         return found
 
     def _check(self, found: Floats, scan: Scan) -> None:
