@@ -42,7 +42,8 @@ def _perovskite(a: str, b: str, x: str) -> tuple[tuple[str, float, float, float]
 
 _U = 0.3048  # the oxygen parameter of rutile
 
-# Thermal factors are for room temperature. Where the source gives an anisotropic factor, its mean stands.
+# Thermal factors are for room temperature, rounded to what the literature agrees on (about 0.05 Å²); where a factor is
+# anisotropic, its mean stands.
 CRYSTALS: dict[str, Crystal] = {
     "SrTiO3": Crystal(
         (0.3905, 0.3905, 0.3905),
@@ -54,7 +55,7 @@ CRYSTALS: dict[str, Crystal] = {
         (0.4212, 0.4212, 0.4212),
         _fcc(("Mg", 0, 0, 0), ("O", 0.5, 0, 0)),
         {"Mg": 0.31, "O": 0.34},
-        "Lawrence, Acta Cryst. A 29 (1973) 94, 10.1107/S0567739473000197",
+        "Lawrence, Acta Cryst. A 29 (1973) 94",
     ),
     "TiO2": Crystal(
         (0.4594, 0.4594, 0.2959),
@@ -73,24 +74,24 @@ CRYSTALS: dict[str, Crystal] = {
         (0.5431, 0.5431, 0.5431),
         _fcc(("Si", 0, 0, 0), ("Si", 0.25, 0.25, 0.25)),
         {"Si": 0.46},
-        "Aldred & Hart, Proc. R. Soc. A 332 (1973) 239, 10.1098/rspa.1973.0024",
+        "Aldred & Hart, Proc. R. Soc. A 332 (1973) 239",
     ),
     "Al": Crystal(
         (0.40495, 0.40495, 0.40495),
         _fcc(("Al", 0, 0, 0)),
         {"Al": 0.86},
-        "Butt, Bashir, Willis & Heger, Acta Cryst. A 44 (1988) 396, 10.1107/S0108767388001291",
+        "Butt, Bashir, Willis & Heger, Acta Cryst. A 44 (1988) 396",
     ),
     "Cu": Crystal(
         (0.36149, 0.36149, 0.36149),
         _fcc(("Cu", 0, 0, 0)),
         {"Cu": 0.55},
-        "Butt, Bashir, Willis & Heger, Acta Cryst. A 44 (1988) 396, 10.1107/S0108767388001291",
+        "Butt, Bashir, Willis & Heger, Acta Cryst. A 44 (1988) 396",
     ),
     "Au": Crystal(
         (0.40782, 0.40782, 0.40782),
         _fcc(("Au", 0, 0, 0)),
         {"Au": 0.62},
-        "Butt, Bashir, Willis & Heger, Acta Cryst. A 44 (1988) 396, 10.1107/S0108767388001291",
+        "Butt, Bashir, Willis & Heger, Acta Cryst. A 44 (1988) 396",
     ),
 }

@@ -85,7 +85,7 @@ def pacbed_table(
 
     Notes
     -----
-    Cost: see `plane_waves`; 9 s on one core for SrTiO3 [001], 30 mrad, 60 nm, growing with the cube of the area of the
+    Cost: see `plane_waves`; 7 s on one core for SrTiO3 [001], 30 mrad, 60 nm, growing with the cube of the area of the
     cell. Memory: 2 bytes × thicknesses × independent directions × beams in the field; 50 MB there.
     The number that matters is `max_thickness_nm`: directions must lie the closer the thicker the crystal is
     (32 mrad nm / thickness), and the cost grows with its third power.
@@ -99,8 +99,8 @@ def pacbed_table(
     --------
     >>> table = pacbed_table("SrTiO3", 200, 12, 2, max_tilt_mrad=1, cache=None)
     >>> pattern = table.pattern(1.5, semiangle_mrad=10, tilt_mrad=(0.5, 0))
-    >>> pattern.shape, 0.9 < pattern.sum() <= 1
-    ((23, 23), True)
+    >>> pattern.shape, round(float(pattern.sum()), 2)
+    ((23, 23), 0.94)
     """
     cell = structure if isinstance(structure, Structure) else crystal(structure)
     numbers = {

@@ -119,7 +119,7 @@ def scattering_factor(number: int, g_per_nm: NDArray[np.float64]) -> NDArray[np.
     --------
     >>> import numpy as np
     >>> scattering_factor(14, np.array([0.0, 5.0])).round(3)  # silicon
-    array([0.583, 0.373])
+    array([0.584, 0.197])
     """
     a, b = _parameters(int(number))
     g2 = (np.asarray(g_per_nm, dtype=float) / 10) ** 2
