@@ -144,8 +144,8 @@ def transmission(
     -----
     Cost: a few FFTs of (a / 3 pm) × (b / 3 pm) points for each kind of atom.
 
-    Frozen phonons on a grid approach this from above: at 60 nm of SrTiO3, 200 kV, the elastic part of a plane wave on the
-    axis is 0.667, 0.661, 0.653, 0.651 with 36, 48, 72, 108 points along the cell, and 0.650 by this mean.
+    Frozen phonons on a grid approach this from above: at 60 nm of SrTiO3, 200 kV, the elastic part of a plane wave on
+    the axis is 0.667, 0.661, 0.653, 0.651 with 36, 48, 72, 108 points along the cell, and 0.650 by this mean.
     """
     return np.asarray(np.exp(1j * complex_phase(structure, layer, energy_kev, thermal)))
 
