@@ -241,7 +241,8 @@ def test_tables_of_symmetry(here, tmp_path, monkeypatch):
 
 
 def test_table_of_plane_waves(here, tmp_path, monkeypatch):
-    rows = [{"thickness_nm": 2.0, "tilt_mrad": 0.0, "difference": 1e-3, "finer": 8e-3, "abtem_cpu_s": 3.0}]
+    row = {"thickness_nm": 2.0, "tilt_mrad": 0.0, "same": 1e-3, "default": 8e-3}
+    rows = [row | {"abtem_cpu_s": 3.0, "abtem_fine_cpu_s": 6.0}]
 
     def worker(name, first, *_, **__):
         if name == "pacbed_tables":
@@ -250,7 +251,9 @@ def test_table_of_plane_waves(here, tmp_path, monkeypatch):
             )
 
     monkeypatch.setattr(diffraction_pacbed, "worker", worker)
-    checked(diffraction_pacbed.plane_waves(tmp_path, (2.0,), (0.0,)), diffraction_pacbed.COLUMNS)
+    table = diffraction_pacbed.plane_waves(tmp_path, (2.0,), (0.0,))
+    checked(table, diffraction_pacbed.COLUMNS)
+    assert [target.endswith("NOT met") for target in table.targets] == [False, True, False]
 
 
 def test_real_file_that_is_not_at_hand_is_a_row_that_says_so(here, tmp_path, monkeypatch):

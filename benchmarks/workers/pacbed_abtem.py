@@ -1,6 +1,6 @@
-"""Worker: PACBED of SrTiO3 [100] from probes of abTEM over a cell. Arguments: OUT.npz THICKNESS_NM TILT_MRAD [PX].
+"""Worker: PACBED of SrTiO3 [100] from probes of abTEM over a cell. Arguments: OUT.npz THICKNESS_NM TILT_MRAD POINTS PX.
 
-The mean over the scan; atoms at rest, a hard aperture. The tilt is along y.
+The mean over the scan; atoms at rest, a hard aperture. The tilt is along y. POINTS of the potential along the cell.
 """
 
 import sys
@@ -11,15 +11,14 @@ import numpy as np
 from fairstem import simulate
 
 SEMIANGLE_MRAD = 13.6
-POINTS = 32  # of the potential along the cell, for both
 
 
-def simulated(thickness_nm, tilt_mrad, detector):
+def simulated(thickness_nm, tilt_mrad, points, detector):
     """Return the scan."""
     cell = simulate.crystal("SrTiO3")
     return simulate.multislice_scan(
         cell,
-        sampling_nm=cell.cell_nm[0] / POINTS,
+        sampling_nm=cell.cell_nm[0] / points,
         thickness_nm=thickness_nm,
         semiangle_mrad=SEMIANGLE_MRAD,
         detector=detector,
@@ -28,11 +27,12 @@ def simulated(thickness_nm, tilt_mrad, detector):
     )
 
 
-def main(wanted, thickness_nm, tilt_mrad, detector="49"):
+def main(wanted, thickness_nm, tilt_mrad, points, detector):
     """Simulate, a thin crystal first, unmeasured, and write."""
-    simulated(0.4, 0.0, int(detector))
+    size = int(points), int(detector)
+    simulated(0.4, 0.0, *size)
     began = time.process_time()
-    scan = simulated(float(thickness_nm), float(tilt_mrad), int(detector))
+    scan = simulated(float(thickness_nm), float(tilt_mrad), *size)
     np.savez(
         wanted,
         cpu_s=time.process_time() - began,
@@ -40,6 +40,7 @@ def main(wanted, thickness_nm, tilt_mrad, detector="49"):
         mrad_per_px=scan.mrad_per_px,
         thickness_nm=scan.thickness_nm,
         tilt_mrad=float(tilt_mrad),
+        points=int(points),
     )
 
 
