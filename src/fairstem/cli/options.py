@@ -83,7 +83,9 @@ def as_options(text: str) -> str:
     'export it to .hspy'
     """
     named = _ARGUMENT.sub(lambda m: f"--{m[1].replace('_', '-')} ", text)
-    named = named.replace("--noise None", "--noise none").replace("  ", " ")
+    for written, typed in (("--noise None", "--noise none"), ("--scan-shape (ny, nx)", "--scan-shape NY,NX")):
+        named = named.replace(written, typed)
+    named = named.replace("  ", " ")
     return re.sub(r" +(?=[;,:)]|\.(?:\s|$)|$)", "", named)
 
 

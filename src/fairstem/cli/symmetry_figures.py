@@ -146,10 +146,11 @@ def _images(scanned: Scanned) -> Picture:
     for ax, (name, values) in zip(where, scanned.images.items(), strict=True):
         plot.image(values, ax=ax, pixel_size_nm=scanned.pixel_size_nm, bar=ax is where[0])
         ax.set_title(name, fontsize=10, loc="left")
-    words = f"Virtual images: {', '.join(scanned.images)}"
+    several = count > 1
+    words = f"Virtual image{'s' if several else ''}: {', '.join(scanned.images)}"
     return Picture(
         plot.to_png(where[0].get_figure(root=True), 110, colours=256),
-        f"{words}, each on its own grey scale.",
+        f"{words}, each on its own grey scale." if several else f"{words}.",
         words,
         wide=True,
     )
