@@ -8,9 +8,9 @@ import pytest
 from tests.diffraction import geometry_phantoms as phantoms
 
 from fairstem.diffraction import Calibration, calibrate
-from fairstem.diffraction._scan import wavelength_nm
 from fairstem.errors import CalibrationError, DataError, DataTypeError
 from fairstem.signals import open_data
+from fairstem.signals.electrons import wavelength_nm
 from fairstem.signals.provenance import steps_of
 
 SEMIANGLE = 20.0

@@ -7,8 +7,8 @@ import pytest
 from tests.diffraction.scans import moving_disc
 
 from fairstem.diffraction import Calibration, CenterOfMass, ScanRotation, com, dpc
-from fairstem.diffraction._scan import wavelength_nm
 from fairstem.errors import CalibrationError, DataError, DataTypeError, DataWarning
+from fairstem.signals.electrons import wavelength_nm
 
 
 def shifts(shape=(9, 10), seed=0, size=0.5):

@@ -5,8 +5,9 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
-from fairstem.diffraction._scan import electrons_per_unit, open_scan, sample_patterns, wavelength_nm
+from fairstem.diffraction._scan import electrons_per_unit, open_scan, sample_patterns
 from fairstem.errors import CalibrationError, DataError, DataTypeError
+from fairstem.signals.electrons import wavelength_nm
 
 
 def signal(units="mrad", scale=(1.5, 2.0), offset=(-6.0, -9.0), shape=(3, 4, 10, 12)):

@@ -9,8 +9,9 @@ import pytest
 from fairstem import simulate
 from fairstem.compute import progress
 from fairstem.errors import DataError, DataTypeError, DataWarning, MissingDependencyError
+from fairstem.signals.electrons import wavelength_nm
 from fairstem.simulate import multislice
-from fairstem.simulate._scan_plan import interpolation, plan_scan, slice_shift, wavelength_nm
+from fairstem.simulate._scan_plan import interpolation, plan_scan, slice_shift
 from fairstem.simulate._scan_request import read_request
 from fairstem.simulate.structures import Structure
 

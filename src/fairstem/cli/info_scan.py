@@ -17,7 +17,7 @@ def with_angles(summary: dict[str, Any]) -> dict[str, Any]:
     step, units, energy = scan["k_step"], scan["k_units"], summary.get("beam_energy_kev")
     factor = {"mrad": 1.0, "rad": 1e3}.get(units)
     if factor is None and units in ("1/nm", "1/Å") and energy:
-        from fairstem.diffraction._scan import wavelength_nm
+        from fairstem.signals.electrons import wavelength_nm
 
         factor = 1e3 * wavelength_nm(energy) * (10.0 if units == "1/Å" else 1.0)
     if factor is not None and step and all(math.isfinite(s) for s in step):

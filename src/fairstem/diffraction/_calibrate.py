@@ -13,10 +13,11 @@ from fairstem.diffraction._centers import Geometry, Method, geometry_priors, loc
 from fairstem.diffraction._disc_lattice import DiscLattice, find_lattice
 from fairstem.diffraction._geometry import Calibration
 from fairstem.diffraction._hot_pixels import bad_pixels
-from fairstem.diffraction._scan import Scan, _stored_energy, open_scan, wavelength_nm
+from fairstem.diffraction._scan import Scan, open_scan
 from fairstem.diffraction._sums import Patches, grid_of, patch_sums, scan_shape_2d
 from fairstem.errors import CalibrationError
 from fairstem.priors import PriorCheck
+from fairstem.signals.electrons import beam_energy_kev, wavelength_nm
 
 __all__ = ["calibrate"]
 
@@ -149,7 +150,7 @@ def calibrate(
 
 
 def _wavelength(scan: Scan, lattice_nm: float | None, energy_kev: float | None) -> float | None:
-    energy = energy_kev if energy_kev is not None else _stored_energy(scan.opened)
+    energy = energy_kev if energy_kev is not None else beam_energy_kev(scan.opened)
     if lattice_nm is None:
         return None
     if energy is None:

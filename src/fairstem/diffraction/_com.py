@@ -20,8 +20,9 @@ from fairstem.diffraction._detectors import (
 )
 from fairstem.diffraction._geometry import Calibration, geometry_of
 from fairstem.diffraction._pattern_sums import pattern_sums
-from fairstem.diffraction._scan import Scan, _stored_energy, electrons_per_unit, open_scan
+from fairstem.diffraction._scan import Scan, electrons_per_unit, open_scan
 from fairstem.errors import CalibrationError, DataError, DataWarning
+from fairstem.signals.electrons import beam_energy_kev
 
 __all__ = ["com"]
 
@@ -198,7 +199,7 @@ def _finished(
     sd_y = sd_x = cov = None
     if gain is not None:
         sd_y, sd_x, cov = turned_errors(matrix, *_errors(safe, mean, n, valid, gain))
-    energy = _stored_energy(scan.opened) if energy is None else energy
+    energy = beam_energy_kev(scan.opened) if energy is None else energy
     electrons = np.where(valid, total, 0.0) / (gain or 1.0)
     return CenterOfMass(y, x, sd_y, sd_x, cov, electrons, valid, unit, scan_step_nm(scan), energy)
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from fairstem.diffraction._rotation import ScanRotation, find_rotation
-from fairstem.diffraction._scan import wavelength_nm
 from fairstem.errors import CalibrationError, DataError
 from fairstem.priors import PriorCheck
+from fairstem.signals.electrons import wavelength_nm
 
 __all__ = ["CenterOfMass"]
 

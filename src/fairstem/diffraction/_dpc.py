@@ -14,8 +14,9 @@ from fairstem.diffraction._deflection import CenterOfMass, turned_errors
 from fairstem.diffraction._detectors import Detector, Moving, disc_radius, resolve, warn_if_cut
 from fairstem.diffraction._geometry import Calibration, geometry_of
 from fairstem.diffraction._pattern_sums import pattern_sums
-from fairstem.diffraction._scan import Scan, _stored_energy, open_scan
+from fairstem.diffraction._scan import Scan, open_scan
 from fairstem.errors import DataError
+from fairstem.signals.electrons import beam_energy_kev
 
 __all__ = ["dpc"]
 
@@ -140,5 +141,5 @@ def _from_halves(
         both = np.zeros_like(total)
         sd_y, sd_x, cov = turned_errors(matrix, spread[0] + lost, spread[1] + lost, both)
     electrons = np.where(valid, total, 0.0) / (gain or 1.0)
-    energy = _stored_energy(scan.opened)
+    energy = beam_energy_kev(scan.opened)
     return CenterOfMass(y, x, sd_y, sd_x, cov, electrons, valid, unit, scan_step_nm(scan), energy)

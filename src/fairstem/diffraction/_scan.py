@@ -11,17 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairstem.compute import BlockPlan, plan
-from fairstem.errors import CalibrationError, DataError, DataTypeError
+from fairstem.errors import DataError, DataTypeError
 from fairstem.signals import open_data
 from fairstem.signals.axes import Axis
 from fairstem.signals.counting import judge_counts
 from fairstem.signals.door import Opened
+from fairstem.signals.electrons import beam_energy_kev, wavelength_nm
 
 __all__ = ["Scan", "electrons_per_unit", "open_scan", "sample_patterns"]
 
 _SAMPLED = 24  # patterns looked at to judge whether the values are counts
-_ELECTRON_REST_EV = 510_998.95
-_HC_EV_NM = 1239.841984
 
 
 @dataclass(frozen=True)
@@ -115,20 +114,6 @@ def open_scan(scan: Any, *, energy_kev: float | None = None, name: str = "scan")
     return Scan(opened, array, step, center, by)
 
 
-def wavelength_nm(energy_kev: float) -> float:
-    """Return the relativistic wavelength of electrons in nm.
-
-    Raises
-    ------
-    CalibrationError
-        The energy isn't positive and finite.
-    """
-    if not (math.isfinite(energy_kev) and energy_kev > 0):
-        raise CalibrationError(f"energy_kev={energy_kev}", needed="a positive beam energy in keV")
-    energy = 1e3 * energy_kev
-    return _HC_EV_NM / math.sqrt(energy * (2 * _ELECTRON_REST_EV + energy))
-
-
 def _mrad_per_px(opened: Opened, energy_kev: float | None) -> tuple[float, float] | None:
     steps = [_mrad(axis, opened, energy_kev) for axis in opened.axes[-2:]]
     if steps[0] is None or steps[1] is None:
@@ -143,18 +128,11 @@ def _mrad(axis: Axis, opened: Opened, energy_kev: float | None) -> float | None:
     if axis.units in ("mrad", "rad"):
         return scale * (1e3 if axis.units == "rad" else 1.0)
     if axis.units in ("1/nm", "1/Å"):
-        energy = energy_kev if energy_kev is not None else _stored_energy(opened)
+        energy = energy_kev if energy_kev is not None else beam_energy_kev(opened)
         if energy is None:
             return None
         return 1e3 * scale * wavelength_nm(energy) * (10.0 if axis.units == "1/Å" else 1.0)
     return None
-
-
-def _stored_energy(opened: Opened) -> float | None:
-    if opened.kind != "hyperspy":
-        return None
-    stored = opened.source.metadata.get_item("Acquisition_instrument.TEM.beam_energy", default=None)
-    return None if stored is None else float(stored)
 
 
 def _center(axes: tuple[Axis, ...]) -> tuple[tuple[float, float], str]:

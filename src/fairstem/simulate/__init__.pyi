@@ -45,9 +45,9 @@ from .thin import thin_scan as thin_scan
 
 __all__ = [
     "AmorphousBackground",
+    "DefectiveCrystal",
     "Diffuse",
     "PacbedTable",
-    "DefectiveCrystal",
     "Phantom",
     "ProjectedCell",
     "RampBackground",
@@ -55,8 +55,8 @@ __all__ = [
     "ScanDistortion",
     "SimulatedScan",
     "Site",
-    "Structure",
     "StepBackground",
+    "Structure",
     "add_interstitials",
     "add_noise",
     "bravais_cell",

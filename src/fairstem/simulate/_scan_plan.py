@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import constants
 from scipy.fft import next_fast_len
 
 from fairstem.errors import DataError
+from fairstem.signals.electrons import wavelength_nm
 from fairstem.simulate._scan_request import Request
 from fairstem.simulate.structures import Structure
 
@@ -74,13 +74,6 @@ class ScanPlan:
         """Return the positions (y, x) that are propagated in nm, row by row, ``(n, 2)``."""
         y, x = (np.arange(n) * (edge / n) for n, edge in zip(self.simulated, cell, strict=True))
         return np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
-
-
-def wavelength_nm(energy_kev: float) -> float:
-    """Return the relativistic wavelength of electrons in nm."""
-    energy = 1e3 * energy_kev * constants.e
-    rest = constants.m_e * constants.c**2
-    return float(1e9 * constants.h * constants.c / math.sqrt(energy * (energy + 2 * rest)))
 
 
 def plan_scan(structure: Structure, request: Request) -> ScanPlan:

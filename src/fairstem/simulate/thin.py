@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairstem.errors import DataError
+from fairstem.signals.electrons import wavelength_nm
 from fairstem.simulate._scan4d import SimulatedScan
-from fairstem.simulate._scan_plan import wavelength_nm
 from fairstem.simulate.structures import Structure, crystal
 
 __all__ = ["thin_scan"]
