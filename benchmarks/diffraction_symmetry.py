@@ -25,7 +25,7 @@ PEER = (
 )
 CLEAN = {
     "operation": "operation",
-    "worst": "largest |γ - 1| on sites",
+    "worst": "γ on sites, largest distance from 1",
     "worst_peer": "the same, pyxem",
     "least": "least γ in the cell",
     "least_peer": "the same, pyxem",
