@@ -28,21 +28,23 @@ def decode(amplitude, first, weights):  # type: ignore[no-untyped-def]
 def unfold(intensity, which, operation, image, slot, chosen, low, first, last, out):  # type: ignore[no-untyped-def]
     """Fill ``out (beam, y, x)``: the chosen beams for a box of directions that starts at grid point `low`.
 
-    Only points from `first` to `last` (beam, 2) of the box are looked up, the others are left as they are.
+    Only points from `first` to `last` (beam, 2) of the box are looked up; `out` must be zero before.
     """
-    for n in range(chosen.size):
-        beam = chosen[n]
-        for y in range(max(0, first[n, 0]), min(out.shape[1], last[n, 0] + 1)):
-            for x in range(max(0, first[n, 1]), min(out.shape[2], last[n, 1] + 1)):
-                value = np.float32(0.0)
-                gy, gx = low[0] + y, low[1] + x
-                if 0 <= gy < which.shape[0] and 0 <= gx < which.shape[1]:
-                    direction = which[gy, gx]
-                    if direction >= 0:
-                        place = slot[direction, image[operation[gy, gx], beam]]
-                        if place >= 0:
-                            value = intensity[place]
-                out[n, y, x] = value
+    for y in range(out.shape[1]):
+        gy = low[0] + y
+        if gy < 0 or gy >= which.shape[0]:
+            continue
+        for x in range(out.shape[2]):
+            gx = low[1] + x
+            if gx < 0 or gx >= which.shape[1] or which[gy, gx] < 0:
+                continue
+            # the values of one direction lie together: beams are the inner loop
+            slots, images = slot[which[gy, gx]], image[operation[gy, gx]]
+            for n in range(chosen.size):
+                if first[n, 0] <= y <= last[n, 0] and first[n, 1] <= x <= last[n, 1]:
+                    place = slots[images[chosen[n]]]
+                    if place >= 0:
+                        out[n, y, x] = intensity[place]
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
