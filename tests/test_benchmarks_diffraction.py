@@ -241,7 +241,7 @@ def test_tables_of_symmetry(here, tmp_path, monkeypatch):
 
 
 def test_table_of_plane_waves(here, tmp_path, monkeypatch):
-    row = {"thickness_nm": 2.0, "tilt_mrad": 0.0, "same": 1e-3, "default": 8e-3}
+    row = {"thickness_nm": 2.0, "tilt_mrad": 0.0, "same": 1e-3, "finer": 8e-3}
     rows = [row | {"abtem_cpu_s": 3.0, "abtem_fine_cpu_s": 6.0}]
 
     def worker(name, first, *_, **__):

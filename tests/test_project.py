@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
 # constraints may not pin these: they are installed by extras that continuous integration does not use
-EXTRAS_ONLY = {"abtem", "fastapi", "uvicorn", "python-multipart", "fairstem"}
+EXTRAS_ONLY = {"fastapi", "uvicorn", "python-multipart", "fairstem"}
 
 
 def pins():

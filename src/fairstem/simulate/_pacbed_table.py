@@ -94,7 +94,7 @@ class PacbedTable:
         tilt_mrad: tuple[float, float] = (0.0, 0.0),
         *,
         diffuse: Diffuse | None = None,
-        hard_edge: bool = False,
+        hard_edge: bool = True,
     ) -> NDArray[np.float32]:
         """Return the pattern of one thickness, semi-angle and tilt.
 
@@ -112,7 +112,9 @@ class PacbedTable:
         diffuse
             Thermal diffuse scattering to add; None: the elastic pattern.
         hard_edge
-            True takes pixels of the aperture whole or not at all; False by the fraction that lies inside.
+            True takes the plane waves of the aperture whole or not at all, as simulated probes with a hard aperture do;
+            False by the fraction of their pixel that lies inside: then patterns change smoothly with the semi-angle and
+            tilt, which fits and training need.
 
         Returns
         -------
@@ -140,6 +142,7 @@ class PacbedTable:
         tilt_mrad: ArrayLike = (0.0, 0.0),
         *,
         diffuse: Diffuse | None = None,
+        hard_edge: bool = True,
     ) -> NDArray[np.float32]:
         """Return many patterns: thicknesses and semi-angles ``(n,)`` or one for all, tilts ``(n, 2)`` or one pair.
 
@@ -166,7 +169,7 @@ class PacbedTable:
         tilt = np.broadcast_to(tilt, (count, 2))
         out = np.empty((count, *self.shape), dtype=np.float32)
         for i in range(count):
-            out[i] = self.pattern(thick[i], semi[i], tilt[i], diffuse=diffuse)
+            out[i] = self.pattern(thick[i], semi[i], tilt[i], diffuse=diffuse, hard_edge=hard_edge)
         return out
 
     def elastic_fraction(

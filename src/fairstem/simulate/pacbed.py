@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from fairstem.errors import DataError
 from fairstem.simulate._pacbed_store import through_cache
 from fairstem.simulate._pacbed_table import Diffuse, PacbedTable
-from fairstem.simulate.plane_waves import beams, directions, plane_waves
+from fairstem.simulate.plane_waves import band_limit_mrad, beams, directions, plane_waves
 from fairstem.simulate.scattering import wavelength_nm
 from fairstem.simulate.structures import Structure, crystal
 
@@ -24,6 +25,7 @@ _SCATTER_MRAD_NM = 80 * 2.508e-3
 # step between directions times thickness: half of it changes that pattern by 3e-3
 _STEP_MRAD_NM = 32.0
 _COARSEST_MRAD = 1.0
+_SAMPLING_NM = 0.01221  # points of the lattice at rest: 32 over SrTiO3, as FFT multislice usually takes
 _MOST_BEAMS = 6000
 
 
@@ -37,7 +39,7 @@ def pacbed_table(
     mrad_per_px: float | None = None,
     thickness_step_nm: float = 0.4,
     thermal: bool = True,
-    gpts: int | None = None,
+    gpts: int | tuple[int, int] | None = None,
     cache: str | Path | None = "user",
 ) -> PacbedTable:
     """Return a table that gives the PACBED pattern of a crystal for any thickness, semi-angle and tilt.
@@ -64,10 +66,11 @@ def pacbed_table(
         About how far the kept thicknesses lie apart in nm; in between a cubic is taken. Whole cells are exact.
     thermal
         True: the elastic wave of a crystal whose atoms move; `Diffuse` adds what they scatter.
-        False: the lattice at rest.
+        False: the lattice at rest, as FFT multislice gives it; for comparing with such programs.
     gpts
-        For comparing with FFT multislice: its number of pixels along the cell (`thermal` must be False, the cell
-        square). None is more accurate.
+        Points along the cell for the lattice at rest, one number or (y, x). None takes 12.2 pm a point (32 for SrTiO3),
+        more where the angles need it. At rest the potential has no natural limit: at 60 nm the pattern changes by
+        several per cent with the grid, in every program. The thermal mean needs no grid.
     cache
         Folder in which tables are kept by the hash of their parameters; "user": the user's cache folder; None: nowhere.
 
@@ -112,7 +115,8 @@ def pacbed_table(
     }
     if mrad_per_px is not None:
         numbers["mrad_per_px"] = mrad_per_px
-    plan = _Plan(cell, _checked(numbers), bool(thermal), _points(gpts, cell, thermal))
+    checked = _checked(numbers)
+    plan = _Plan(cell, checked, bool(thermal), _points(gpts, cell, checked, bool(thermal)))
     if cache is None:
         return plan.build()
     return through_cache(plan, cache)
@@ -125,7 +129,7 @@ class _Plan:
     structure: Structure
     numbers: dict[str, float]
     thermal: bool
-    gpts: int | None
+    gpts: tuple[int, int] | None
 
     def build(self) -> PacbedTable:
         n = self.numbers
@@ -176,13 +180,27 @@ def _checked(numbers: dict[str, Any]) -> dict[str, float]:
     return checked
 
 
-def _points(gpts: Any, cell: Structure, thermal: bool) -> int | None:
-    if gpts is None:
+def _points(gpts: Any, cell: Structure, numbers: dict[str, float], thermal: bool) -> tuple[int, int] | None:
+    """Return the points (y, x) of the grid for the lattice at rest; None for the thermal mean."""
+    needed = "one whole number of 8 or more, or two (y, x), and thermal=False"
+    if thermal:
+        if gpts is not None:
+            raise DataError(f"gpts={gpts!r} with thermal=True", needed=needed)
         return None
-    square = np.isclose(cell.cell_nm[0], cell.cell_nm[1], rtol=1e-6)
-    if not isinstance(gpts, int) or gpts < 8 or thermal or not square:
+    edges = cell.cell_nm[1::-1]
+    angle = numbers["max_angle_mrad"] + numbers["max_tilt_mrad"]
+    if gpts is None:
+        # 2/3 of the grid have to hold the pattern
+        finest = min(_SAMPLING_NM, wavelength_nm(numbers["energy_kev"]) / (3e-3 * angle))
+        return 2 * math.ceil(edges[0] / finest / 2 - 1e-6), 2 * math.ceil(edges[1] / finest / 2 - 1e-6)
+    pair = (gpts, gpts) if isinstance(gpts, int) else gpts
+    if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(n, int) and n >= 8 for n in pair)):
+        raise DataError(f"gpts={gpts!r}", needed=needed)
+    holds = 2 / 3 * band_limit_mrad(cell, numbers["energy_kev"], pair)
+    if holds < angle:
         raise DataError(
-            f"gpts={gpts!r} with thermal={thermal} and a cell of {cell.cell_nm} nm",
-            needed="a whole number of 8 or more, thermal=False and a square cell",
+            f"gpts={gpts!r} for angles up to {angle:.3g} mrad",
+            needed=f"a finer grid: this one holds {holds:.3g} mrad",
+            todo="leave gpts out, or lower max_angle_mrad",
         )
-    return gpts
+    return pair

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from fairstem.compute import track
 from fairstem.errors import DataError
-from fairstem.simulate.potentials import Layer, complex_phase, layers, projected_phase
+from fairstem.simulate.potentials import Layer, complex_phase, layers, sampled_phase
 from fairstem.simulate.scattering import wavelength_nm
 from fairstem.simulate.structures import Structure
 
-__all__ = ["Directions", "PlaneWaves", "beams", "directions", "plane_waves"]
+__all__ = ["Directions", "PlaneWaves", "band_limit_mrad", "beams", "directions", "plane_waves"]
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def plane_waves(
     scatter_mrad: float,
     thermal: bool = True,
     max_extent_nm: float = 0.1,
-    gpts: int | None = None,
+    gpts: tuple[int, int] | None = None,
 ) -> PlaneWaves:
     """Propagate a plane wave for every independent direction through one cell, again and again.
 
@@ -174,8 +174,8 @@ def plane_waves(
     max_extent_nm
         See `potentials.layers`.
     gpts
-        Sample the potential at this number of points along the cell, and limit the transmission and the wave to 2/3 of
-        what they can hold, as FFT multislice does; for comparing with such programs. `scatter_mrad` is then unused.
+        Points (y, x) along the cell: the potential is sampled there, and transmission and wave are limited to 2/3 of
+        what they can hold, as FFT multislice does. For the lattice at rest; `scatter_mrad` is then unused.
 
     Notes
     -----
@@ -197,7 +197,7 @@ def plane_waves(
         mixing = [_mixing(complex_phase(structure, layer, energy_kev, thermal), active) for layer in stack]
         limit = None
     else:
-        limit = _BandLimit(gpts / (2 * max(structure.cell_nm[:2])) * 1e3 * wavelength_nm(energy_kev))
+        limit = _BandLimit(band_limit_mrad(structure, energy_kev, gpts))
         active = beams(structure, energy_kev, limit.cutoff + float(np.hypot(*(step * incident.steps))))
         mixing = [_sampled(structure, layer, energy_kev, thermal, gpts, limit, active) for layer in stack]
     gaps = tuple(layer.gap_nm for layer in stack)
@@ -262,6 +262,12 @@ def _mixing(phase: NDArray[np.complex128], active: NDArray[np.int64]) -> NDArray
     return np.asarray(scipy.linalg.expm(1j * coefficients[gap[..., 0], gap[..., 1]]), dtype=np.complex64)
 
 
+def band_limit_mrad(structure: Structure, energy_kev: float, gpts: tuple[int, int]) -> float:
+    """Return the largest angle in mrad that a grid of `gpts` points (y, x) over the cell holds along both axes."""
+    per_nm = min(n / (2 * edge) for n, edge in zip(gpts, structure.cell_nm[1::-1], strict=True))
+    return 1e3 * wavelength_nm(energy_kev) * per_nm
+
+
 @dataclass(frozen=True)
 class _BandLimit:
     """The aperture of FFT multislice: 2/3 of the largest angle, with a soft border."""
@@ -283,7 +289,7 @@ def _sampled(
     layer: Layer,
     energy_kev: float,
     thermal: bool,
-    gpts: int,
+    gpts: tuple[int, int],
     limit: _BandLimit,
     active: NDArray[np.int64],
 ) -> NDArray[np.complex64]:
@@ -292,12 +298,12 @@ def _sampled(
         raise DataError(
             "gpts with thermal=True", needed="thermal=False, the lattice at rest, to compare grids"
         )
-    shape = (gpts, gpts)
-    coefficients = scipy.fft.fft2(np.exp(1j * projected_phase(structure, layer, energy_kev, shape))) / gpts**2
+    coefficients = scipy.fft.fft2(np.exp(1j * sampled_phase(structure, layer, energy_kev, gpts)))
+    coefficients /= coefficients.size
     gap = active[None] - active[:, None]
     apart = np.array([1e3 * wavelength_nm(energy_kev) / edge for edge in structure.cell_nm[1::-1]])
     inside = limit(((gap * apart) ** 2).sum(axis=2))
-    return np.asarray(coefficients[gap[..., 0] % gpts, gap[..., 1] % gpts] * inside, dtype=np.complex64)
+    return np.asarray(coefficients[gap[..., 0] % gpts[0], gap[..., 1] % gpts[1]] * inside, dtype=np.complex64)
 
 
 class _Engine:

@@ -12,7 +12,7 @@ from fairstem.errors import DataError
 from fairstem.simulate.scattering import lorentz_factor, scattering_factor, wavelength_nm
 from fairstem.simulate.structures import Structure
 
-__all__ = ["Layer", "layers", "projected_phase", "transmission"]
+__all__ = ["Layer", "layers", "projected_phase", "sampled_phase", "transmission"]
 
 # sampling of the potential in nm. Halving it changes the coefficients of SrTiO3 and Au by < 1e-4 (relative L2)
 _SAMPLING_NM = 0.003
@@ -113,6 +113,25 @@ def projected_phase(
         coefficients = _atom_phase(structure, int(structure.numbers[atom]), energy_kev, gy, gx)
         total += coefficients * np.exp(-2j * np.pi * (gx * places[atom, 0] + gy * places[atom, 1]))
     return np.asarray(scipy.fft.ifft2(total).real * total.size)
+
+
+def sampled_phase(
+    structure: Structure, layer: Layer, energy_kev: float, shape: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Return `projected_phase` as abTEM 1.0 samples it, for results that can be compared with its own.
+
+    abTEM lays atoms on the grid points and divides their coefficients by sin(q)/q, q in cycles per point, to make up
+    for the size of a point. That raises the coefficients at the border of the grid by 4 %: it is part of what a
+    lattice at rest gives on a coarse grid.
+    """
+    gy, gx = frequencies(structure, shape)
+    a, b, _ = structure.cell_nm
+    q = np.hypot(gy * b / shape[0], gx * a / shape[1])
+    q[0, 0] = 1.0
+    size = np.sin(q) / q
+    size[0, 0] = 1.0
+    phase = scipy.fft.fft2(projected_phase(structure, layer, energy_kev, shape)) / size
+    return np.asarray(scipy.fft.ifft2(phase).real)
 
 
 def transmission(
