@@ -8,6 +8,8 @@ BIN = $(VENV)/bin
 TOPIC ?=
 OUT ?= demo
 PYTEST_ARGS ?=
+# Test files are shared out among the cores; PYTEST_WORKERS=0 runs them one after another in one process
+PYTEST_WORKERS ?= auto
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
 # One BLAS thread a process: small matrices are not faster with more, and timings mean something
@@ -102,7 +104,7 @@ layers: $(VENV)/.stamp-dev
 	@$(BIN)/lint-imports
 
 tests: $(VENV)/.stamp-dev
-	@$(BATCH) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BATCH) NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 format: $(VENV)/.stamp-dev
 	@$(BIN)/ruff check --fix $(CHECKED)
