@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tests.diffraction import geometry_phantoms as phantoms
 
+from fairstem import simulate
 from fairstem.diffraction import Calibration, calibrate
 from fairstem.errors import CalibrationError, DataError, DataTypeError
 from fairstem.signals import open_data
@@ -74,6 +75,19 @@ def test_hot_and_dead_pixels_but_no_spot(scan):
     found = calibrate(broken)
     assert np.argwhere(found.hot_pixels).tolist() == [[5, 9], [30, 30]]
     assert calibrate(broken, bad=False).hot_pixels is None
+
+
+@pytest.mark.parametrize("side", [33, 65])
+def test_clean_patterns_have_no_bad_pixels_but_broken_ones_do(side):
+    made = simulate.thin_scan("SrTiO3", (4, 4), detector=(side, side), mrad_per_px=60 / side)
+    counts = [np.random.default_rng(seed).poisson(1e5 * made.intensities) for seed in range(6)]
+    assert [calibrate(one).hot_pixels for one in counts] == [None] * 6
+    broken, hot = counts[0], [(0, side // 2), (2, 3)]
+    broken[:, :, side // 2, side // 2 + 3] = 0
+    for y, x in hot:
+        broken[:, :, y, x] += np.random.default_rng(0).poisson(30, (4, 4))
+    found = Calibration.from_dict(json.loads(json.dumps(calibrate(broken).to_dict())))
+    assert list(map(tuple, np.argwhere(found.hot_pixels))) == [*hot, (side // 2, side // 2 + 3)]
 
 
 def test_mask_is_part_of_what_can_not_be_used(scan):

@@ -22,11 +22,12 @@ def bad_pixels(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Find hot and dead pixels.
 
-    A hot pixel stands above its surroundings (median of the 5 × 5 px ring) by 5 standard errors, its excess is larger
-    than a point drawn with the blur `width` could have beside its largest neighbour, and it is there all over
-    the scan, in proportion to the number of patterns. A Bragg spot is drawn by the camera with its blur, has a spread
-    over neighbours, and mostly comes and goes with the beam. A dead pixel counts less than half of the darkest of its
-    eight neighbours, by 5 standard errors.
+    A hot pixel stands above its surroundings (median of the 5 × 5 px ring) and above each of its eight neighbours by
+    5 standard errors, its excess is larger than a point drawn with the blur `width` could have beside its largest
+    neighbour, and it is there all over the scan, in proportion to the number of patterns. The neighbours matter at
+    the edge of a disc, where the median of the ring is the level outside. A Bragg spot is drawn by the camera with its
+    blur, has a spread over neighbours, and mostly comes and goes with the beam. A dead pixel counts less than half of
+    the darkest of its eight neighbours, by 5 standard errors.
 
     Parameters
     ----------
@@ -46,8 +47,9 @@ def bad_pixels(
     -----
     The standard error is that of counts, √(unit · value), the unit being the robust scatter of the whole pattern
     about its local median over the expectation, at least the smallest step of the values. A pixel that a mask or NaN
-    excludes is never reported. A point-like spot that lasts over the whole scan at one pixel of a camera without any
-    blur can't be told from a hot pixel. Cost: a few filters of one pattern.
+    excludes is never reported. A hot pixel on the very edge of a disc is found only where it is brighter than the
+    disc. A point-like spot that lasts over the whole scan at one pixel of a camera without any blur can't be told from
+    a hot pixel. Cost: a few filters of one pattern.
     """
     total = np.where(usable, patches.total, 0.0)
     surroundings = _ring_median(total)
@@ -55,15 +57,18 @@ def bad_pixels(
     unit = _unit(total, surroundings, usable)
     error = np.sqrt(unit * np.maximum(surroundings, unit))
     cross = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=bool)
-    beside = ndimage.maximum_filter(excess, footprint=cross, mode="reflect")
+    # "mirror", not "reflect": at the border of the detector a pixel isn't its own neighbour
+    beside = ndimage.maximum_filter(excess, footprint=cross, mode="mirror")
     sharp = excess > _MARGIN * _ratio(width) * np.maximum(beside, 0.0) + _SIGMAS * error
-    hot = sharp & usable & _alone(total, usable)
-    for y, x in np.argwhere(hot):
-        hot[y, x] = _lasts(patches, int(y), int(x))
     neighbours = np.ones((3, 3), dtype=bool)
     neighbours[1, 1] = False
+    brightest = ndimage.maximum_filter(total, footprint=neighbours, mode="mirror")
+    above = total > brightest + _SIGMAS * np.sqrt(unit * np.maximum(brightest, unit))
+    hot = sharp & above & usable & _alone(usable)
+    for y, x in np.argwhere(hot):
+        hot[y, x] = _lasts(patches, int(y), int(x))
     filled = np.where(usable, total, np.inf)
-    darkest = ndimage.minimum_filter(filled, footprint=neighbours, mode="reflect")
+    darkest = ndimage.minimum_filter(filled, footprint=neighbours, mode="mirror")
     darkest = np.where(np.isfinite(darkest), darkest, 0.0)
     half = 0.5 * darkest
     dead = usable & (total < half - _SIGMAS * np.sqrt(unit * half))
@@ -94,9 +99,8 @@ def _unit(total: Array, surroundings: Array, usable: NDArray[np.bool_]) -> float
     return max(robust**2, smallest if smallest <= 1 else 1.0)
 
 
-def _alone(total: Array, usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _alone(usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """True where the eight neighbours are usable: beside a beam stop nothing can be said."""
-    del total
     out: NDArray[np.bool_] = ndimage.minimum_filter(usable.astype(np.uint8), size=3, mode="reflect") > 0
     return out
 
