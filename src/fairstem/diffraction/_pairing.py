@@ -25,8 +25,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 Floats32 = NDArray[np.float32]
 # for some pixels: which, where the list of samples they are in begins, their noise map; then of each sample in the
-# lists its place, that of its partner, and its weight; and where the pixels of each row of the noise map begin
-Prints = tuple[Ints, Ints, Floats32, Ints, Ints, Floats32, Ints]
+# lists its number, all first samples of an operation's pairs before the second ones, and its weight; and where the
+# pixels of each row of the noise map begin
+Prints = tuple[Ints, Ints, Floats32, Ints, Floats32, Ints]
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ class _Listed:
     part: float = 1.0
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    entries: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 0), dtype=np.int64))
+    entries: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     weights: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
@@ -287,9 +288,12 @@ def _describe_noise(
         y, x = np.divmod(chosen, builder.shape[1])
         chosen = chosen[(y + 2 * x) % 5 == 0]
     chosen = chosen[out.noise[chosen] > 0]
-    columns = sp.csc_array(sp.vstack(prints))[:, chosen]
+    columns = sp.csc_array(sp.vstack(prints))
+    # lists of the same length follow each other: the processor foresees their ends
+    chosen = chosen[np.argsort(np.diff(columns.indptr)[chosen], kind="stable")]
+    columns = columns[:, chosen]
     out.pixels, out.counts = chosen, np.diff(columns.indptr).astype(np.int64)
-    out.entries = np.concatenate([out.pairs, out.pairs[::-1]], axis=1)[:, columns.indices]
+    out.entries = columns.indices.astype(np.int64)
     out.weights = 0.5 * out.listed * columns.data
     out.part = float(out.noise[chosen].sum() / max(out.noise.sum(), 1e-300))
 
@@ -351,8 +355,7 @@ def _prints(found: list[_Listed]) -> Prints:
         joined([f.pixels for f in found], np.int32),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
         joined([f.noise[f.pixels] for f in found if f.noise is not None], np.float32),
-        joined([f.entries[0] for f in found], np.int32),
-        joined([f.entries[1] for f in found], np.int32),
+        joined([f.entries for f in found], np.int32),
         joined([f.weights for f in found], np.float32),
         np.cumsum([0, *(f.pixels.size for f in found)]).astype(np.int32),
     )
@@ -371,7 +374,7 @@ def _views(builder: _Builder, found: list[_Listed]) -> tuple[Ints, Floats32]:
         used[one.pairs.ravel()] = True
     renumbered = np.concatenate([np.arange(pixels), pixels - 1 + np.cumsum(used[pixels:])])
     for one in found:
-        one.pairs, one.entries = renumbered[one.pairs], renumbered[one.entries]
+        one.pairs = renumbered[one.pairs]
     base = np.zeros(builder.samples, dtype=np.int32)
     part = np.zeros((builder.samples, 2), dtype=np.float32)
     for view in builder.views.values():

@@ -16,7 +16,10 @@ CHUNK = 16  # patterns converted at a time: they stay in the cache
 Ints = NDArray[np.int32]
 Floats32 = NDArray[np.float32]
 Floats = NDArray[np.float64]
-Prints = tuple[Ints, Ints, Floats32, Ints, Ints, Floats32, Ints]
+Prints = tuple[Ints, Ints, Floats32, Ints, Floats32, Ints]
+
+# places are read as unsigned: they are never negative, and looking whether they are takes as long as the rest
+_place = np.uint64
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator, unused-ignore]
@@ -31,12 +34,13 @@ def _load(pattern: Floats32, allowed: NDArray[np.bool_], work: Floats32, total: 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator, unused-ignore]
 def _interpolate(pattern: Floats32, base: Ints, part: Floats32, width: int, out: Floats32) -> None:
     """Fill the samples of an image of the pattern, bilinearly."""
+    right, below = _place(1), _place(width)
     for j in range(out.size):
-        i = base[j]
+        i = _place(base[j])
         fy, fx = part[2 * j], part[2 * j + 1]
-        upper, lower = pattern[i], pattern[i + width]
-        upper += fx * (pattern[i + 1] - upper)
-        lower += fx * (pattern[i + width + 1] - lower)
+        upper, lower = pattern[i], pattern[i + below]
+        upper += fx * (pattern[i + right] - upper)
+        lower += fx * (pattern[i + below + right] - lower)
         out[j] = upper + fy * (lower - upper)
 
 
@@ -44,7 +48,7 @@ def _interpolate(pattern: Floats32, base: Ints, part: Floats32, width: int, out:
 def _pairs(work: Floats32, first: Ints, second: Ints, out: Floats) -> None:
     s1 = p1 = s2 = sp = s3 = 0.0
     for k in range(first.size):
-        a, b = np.float64(work[first[k]]), np.float64(work[second[k]])
+        a, b = np.float64(work[_place(first[k])]), np.float64(work[_place(second[k])])
         s, p = a + b, a * b
         square = s * s
         s1 += s
@@ -60,8 +64,8 @@ def _quads(work: Floats32, four: Ints, out: Floats) -> None:
     """Take the sums over the pairs (a, b), (b, c), (c, d), (d, a) and their triples from each four once."""
     s1 = p1 = s2 = sp = s3 = abc = 0.0
     for k in range(four.shape[1]):
-        a, b = np.float64(work[four[0, k]]), np.float64(work[four[1, k]])
-        c, d = np.float64(work[four[2, k]]), np.float64(work[four[3, k]])
+        a, b = np.float64(work[_place(four[0, k])]), np.float64(work[_place(four[1, k])])
+        c, d = np.float64(work[_place(four[2, k])]), np.float64(work[_place(four[3, k])])
         ac, bd = a + c, b + d
         squares_ac, squares_bd = a * a + c * c, b * b + d * d
         s1 += ac + bd
@@ -81,23 +85,36 @@ def _weighted(work: Floats32, weights: Floats32) -> float:
     return total
 
 
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator, unused-ignore]
+def _changes(
+    work: Floats32, first: Ints, second: Ints, at: tuple[float, float], change: Floats32, partner: Floats32
+) -> None:
+    """Fill what numerator - γ · denominator changes with each sample of the pairs; `at` is γ and the mean."""
+    gamma, mean = np.float32(at[0]), np.float32(at[1])
+    for k in range(first.size):
+        a, b = work[_place(first[k])] - mean, work[_place(second[k])] - mean
+        change[k] = b - gamma * a
+        partner[k] = a - gamma * b
+
+
 # no reordering here: vector code only costs time on lists this short
 @numba.njit(cache=True, nogil=True, fastmath={"contract"})  # type: ignore[untyped-decorator, unused-ignore]
-def _propagate(
-    work: Floats32, prints: Prints, rows: tuple[int, int], gamma: float, mean: float, out: Floats
-) -> None:
-    """Follow numerator - γ · denominator back to pixels: g is what one electron more there changes, half of it."""
-    pixels, ends, noise, own, other, weights, _ = prints
+def _propagate(work: Floats32, prints: Prints, rows: tuple[int, int], change: Floats32, out: Floats) -> None:
+    """Follow the samples' changes back to pixels: g is what one electron more there changes, half of it."""
+    pixels, ends, noise, samples, weights, _ = prints
     square = once = diagonal = 0.0
+    e = _place(ends[rows[0]])
     for k in range(rows[0], rows[1]):
-        g = 0.0
-        for e in range(ends[k], ends[k + 1]):
-            g += weights[e] * ((work[other[e]] - mean) - gamma * (work[own[e]] - mean))
-        value, d = np.float64(work[pixels[k]]), np.float64(noise[k])
+        sum_of_changes = np.float32(0.0)
+        end = _place(ends[k + 1])
+        while e < end:
+            sum_of_changes += weights[e] * change[_place(samples[e])]
+            e += _place(1)
+        g, d, value = np.float64(sum_of_changes), np.float64(noise[k]), np.float64(work[_place(pixels[k])])
         square += value * g * g
         once += d * value * g
         diagonal += d * d * value
-    out[7], out[8], out[9], out[10] = square, once, diagonal, gamma
+    out[7], out[8], out[9] = square, once, diagonal
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator, unused-ignore]
@@ -157,6 +174,7 @@ def correlate(
     quad, quad_ends = quads
     maps, rows, listed = noise
     work = np.zeros(patterns.shape[1] + base.size, np.float32)
+    change = np.empty(2 * pair.shape[1], np.float32)
     for n in range(patterns.shape[0]):
         _load(patterns[n], used, work, total)
         _interpolate(work[: used.size], base, flat, width, work[used.size :])
@@ -173,4 +191,7 @@ def correlate(
                 out[6] = _weighted(work, maps[row])
                 if gain > 0.0:
                     gamma, mean = _ratio(out, listed[o] * (j - i), listed[o], gain)
-                    _propagate(work, prints, (prints[6][row], prints[6][row + 1]), gamma, mean, out)
+                    out[10] = gamma
+                    places = pair[0, i:j], pair[1, i:j]
+                    _changes(work, *places, (gamma, mean), change[: j - i], change[j - i :])
+                    _propagate(work, prints, (prints[5][row], prints[5][row + 1]), change, out)
