@@ -35,13 +35,14 @@ class Maps:
     gamma: Floats
     standard_error: Floats
     dispersion: Floats
+    dispersion_error: Floats
     total: Floats
     patterns: int
     n_pixels: NDArray[np.int64]
 
-    def maps(self) -> tuple[Floats, Floats, Floats]:
+    def maps(self) -> tuple[Floats, ...]:
         """Return what there is for every position."""
-        return self.gamma, self.standard_error, self.dispersion
+        return self.gamma, self.standard_error, self.dispersion, self.dispersion_error
 
 
 @dataclass
@@ -76,8 +77,7 @@ class Correlator:
         """Return maps to be filled; refuse a centre with hardly any pixel to compare."""
         shape = (len(self.operations), *scan.shape)
         n = self._tables_at(self._center()).n
-        gamma, error, dispersion = np.zeros((3, *shape))
-        return Maps(gamma, error, dispersion, np.zeros(self.allowed.size), 0, n.astype(np.int64))
+        return Maps(*np.zeros((4, *shape)), np.zeros(self.allowed.size), 0, n.astype(np.int64))
 
     def _center(self) -> tuple[float, float]:
         y, x = self.geometry.center
@@ -122,7 +122,7 @@ class Correlator:
                 needed="counted electrons",
                 todo="subtract no background before, or pass noise=None",
             )
-        result = [np.empty((patterns.shape[0], len(self.operations))) for _ in range(3)]
+        result = [np.empty((patterns.shape[0], len(self.operations))) for _ in out.maps()]
         central = tuple(np.rint(np.array(self._center()) / _STEP))
         for center, members in self._groups(scan, at):
             tables = self._tables_at(center)
@@ -173,8 +173,8 @@ class Correlator:
             )
 
 
-def _parts(done: Correlations) -> tuple[Floats, Floats, Floats]:
-    return done.gamma, done.standard_error, done.dispersion
+def _parts(done: Correlations) -> tuple[Floats, ...]:
+    return done.gamma, done.standard_error, done.dispersion, done.dispersion_error
 
 
 def correlate_scan(
@@ -195,7 +195,8 @@ def correlate_scan(
         for one in correlators[1:]:
             one.add(scan, block, at[:-2], tried)
             better = np.isfinite(tried.standard_error[place]) & (tried.gamma[place] > best.gamma[place])
-            for kept, new in zip(best.maps(), tried.maps(), strict=True):
+            # not the dispersion: the lowest of several is below 1 by chance
+            for kept, new in zip(best.maps()[:2], tried.maps()[:2], strict=True):
                 kept[place] = np.where(better, new[place], kept[place])
             for axis in range(2):
                 part = shifts[:, axis][place]

@@ -18,7 +18,12 @@ __all__ = ["check_priors"]
 _FEWEST_PATTERNS = 64  # fewer say little about where the scan's mean pattern has its centre
 _REACH = 3.0  # px around the given centre where a better one is looked for
 _CLEAR = 0.5  # correlation of the mean pattern with itself turned by 180°, for its centre to mean something
-_DISPERSED = 64.0  # electrons compared: fewer don't tell how they scatter
+_LOWEST = 0.05  # of the positions: some are symmetric, and asymmetry adds to the scatter of the others
+_BELOW = 1.645  # standard errors that as many of them lie below the mean by chance
+_QUANTILE_ERROR = 2.11  # standard error of that quantile of n normal values, times the square root of n
+_SURE = 4.0  # standard errors that the quantile must be below 1
+_UNSURE = 0.5  # standard error of a dispersion: larger ones tell nothing
+_DISPERSED = 0.4  # a limit below this can't tell averages from counts
 Floats = NDArray[np.float64]
 
 
@@ -54,15 +59,23 @@ def check_priors(
 
 
 def _poisson(maps: Maps) -> PriorCheck:
-    usable = np.isfinite(maps.standard_error) & (maps.dispersion > 0)
-    values = maps.dispersion[usable]
+    lowest, limit = math.nan, 0.8
+    usable = (maps.dispersion > 0) & (maps.dispersion_error < _UNSURE)
+    if usable.any():
+        errors = maps.dispersion_error[usable]
+        # the lower tail of a sum of squares is that of a log-normal value, nearly; all operations see the same pixels
+        error = _QUANTILE_ERROR * float(np.median(errors)) / math.sqrt(int(usable.any(axis=0).sum()))
+        limit = min(limit, 1.0 - _SURE * error)
+        if limit >= _DISPERSED:
+            lowest = float(np.quantile(maps.dispersion[usable] * np.exp(_BELOW * errors), _LOWEST))
     return PriorCheck(
         "poisson-counts",
         "pixels are independent Poisson counts",
-        float(np.quantile(values, 0.05)) if values.size else math.nan,
-        0.8,
+        lowest,
+        limit,
         ">=",
-        "variance over mean between pixels that a symmetry ties together (lowest 5 %; asymmetry only adds to it)",
+        "variance over mean between pixels that a symmetry ties together (lowest 5 %, less their own scatter; "
+        "asymmetry only adds to it)",
         "the values scatter less than counts: averaged, denoised or scaled; pass raw counts, or gain=",
     )
 

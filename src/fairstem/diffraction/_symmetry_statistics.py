@@ -25,11 +25,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Correlations:
-    """Correlation, standard error and dispersion, each (pattern, operation); `dispersion` is 1 for equal pixels."""
+    """Correlation, standard error, and how pixels scatter, each (pattern, operation).
+
+    `dispersion` is 1 for Poisson counts of a symmetric pattern, with the standard error `dispersion_error`.
+    """
 
     gamma: Floats
     standard_error: Floats
     dispersion: Floats
+    dispersion_error: Floats
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,7 @@ def correlations(sums: Floats, pairing: Pairing, gain: float | None) -> Correlat
         error[good] = np.sqrt(_variance(m, mean, gamma, pairing, sums, gain)[good]) / denominator[good]
     else:
         error[good] = 0.0
-    differences = np.divide(m.aa - m.ab, m.noise, out=np.zeros_like(gamma), where=m.noise > 0)
-    return Correlations(gamma, error, differences)
+    return Correlations(gamma, error, *_dispersion(m, pairing))
 
 
 def _moments(sums: Floats, pairing: Pairing, gain: float) -> _Moments:
@@ -99,6 +102,19 @@ def _moments(sums: Floats, pairing: Pairing, gain: float) -> _Moments:
 def _share(pairing: Pairing) -> Floats:
     """Return Σ M_ik² between images over Σ m_i m_S(i): an operation that is its own inverse couples a pair twice."""
     return np.where(pairing.involution, 1.0, 0.5)
+
+
+def _dispersion(m: _Moments, pairing: Pairing) -> tuple[Floats, Floats]:
+    """Return the variance between paired pixels over their mean, and its standard error for symmetric counts.
+
+    The counts' skewness cancels in the ratio: what is left is 2 Σ M_ik² m_i m_k with M = 1 - (P + Pᵀ) / 2. Where
+    samples are interpolated, the error is up to 15 % too large: both images are smoothed, but not at the same pixels.
+    """
+    flat = m.a**2 / np.maximum(m.n, 1.0)
+    variance = 2 * pairing.shared * (np.maximum(m.mm, flat) + _share(pairing) * np.maximum(m.ab, 0.0))
+    some = m.noise > 0
+    ratio = np.divide(m.aa - m.ab, m.noise, out=np.zeros_like(m.noise), where=some)
+    return ratio, np.divide(np.sqrt(variance), m.noise, out=np.full_like(m.noise, np.inf), where=some)
 
 
 def _variance_of_denominator(m: _Moments, mean: Floats, pairing: Pairing) -> Floats:
