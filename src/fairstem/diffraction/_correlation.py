@@ -77,7 +77,9 @@ class Correlator:
         """Return maps to be filled; refuse a centre with hardly any pixel to compare."""
         shape = (len(self.operations), *scan.shape)
         n = self._tables_at(self._center()).n
-        return Maps(*np.zeros((4, *shape)), np.zeros(self.allowed.size), 0, n.astype(np.int64))
+        gamma, error, dispersion, spread = np.zeros((4, *shape))
+        total = np.zeros(self.allowed.size)
+        return Maps(gamma, error, dispersion, spread, total, 0, n.astype(np.int64))
 
     def _center(self) -> tuple[float, float]:
         y, x = self.geometry.center
