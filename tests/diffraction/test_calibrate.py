@@ -48,6 +48,22 @@ def test_scale_from_the_lattice_and_comparison(scan):
         calibrate(scan, 2 * SEMIANGLE, LATTICE, 200)
 
 
+@pytest.mark.parametrize("blur", [0.12, 0.3])
+def test_radius_of_discs_on_square_pixels(blur):
+    rng = np.random.default_rng(4)
+    fine = 8
+    errors, stated = [], []
+    for _ in range(6):
+        at = 20 + rng.uniform(-1, 1, 2)
+        k = np.indices((41 * fine, 41 * fine)) / fine - 0.5 + 0.5 / fine - at[:, None, None]
+        one = phantoms.disc(k, 12, blur).reshape(41, fine, 41, fine).mean(axis=(1, 3))
+        found = calibrate(rng.poisson(2e4 * (one + 0.01), (3, 3, 41, 41)), SEMIANGLE)
+        errors.append(found.mrad_per_px / (SEMIANGLE / 12) - 1)
+        stated.append(found.mrad_per_px_sd / found.mrad_per_px)
+    assert np.abs(np.mean(errors)) < 1e-4
+    assert np.abs(errors).max() < 3 * np.min(stated)
+
+
 def test_no_semiangle_no_scale(scan):
     found = calibrate(scan)
     assert found.mrad_per_px is None

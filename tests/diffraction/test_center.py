@@ -118,6 +118,32 @@ def test_spots_by_reflection(dose):
     assert np.mean(np.abs(errors) < 2.5) > 0.85
 
 
+def lopsided(shape=(2, 2)):
+    """A bright disc among wide faint shapes that are larger, on a detector that cuts them off."""
+    k = np.indices((96, 96), dtype=float)
+    expected = 2.0 + 600 * phantoms.disc(k - np.array([[[40.3]], [[12.6]]]), 11, 1.2)
+    for y, x, radius in ((12, 4, 22), (66, 10, 28)):
+        expected += 40 * phantoms.disc(k - np.array([[[y]], [[x]]]), radius, 3)
+    counts = np.random.default_rng(0).poisson(np.broadcast_to(expected, (*shape, 96, 96)))
+    return np.minimum(counts, 100)  # a counter of few bits
+
+
+def test_a_faint_shape_is_not_taken_for_the_disc():
+    found = center(lopsided())
+    assert found.method == "edge"
+    assert found.center == pytest.approx((40.3, 12.6), abs=0.15)
+
+
+def test_a_reflection_away_from_the_beam_is_said():
+    k = np.indices((96, 96), dtype=float)
+    expected = 60 * phantoms.disc(k - 47.5, 30, 3) + 150 * phantoms.disc(k - 38.0, 6, 1)
+    wrong = center(np.random.default_rng(0).poisson(expected), method="reflection")
+    assert wrong.center == pytest.approx((47.5, 47.5), abs=4)
+    assert {p.name: p.holds for p in wrong.priors}["beam-at-centre"] is False
+    right = center(phantoms.scan((2, 2), asymmetry=0.0, seed=1), method="reflection")
+    assert {p.name: p.holds for p in right.priors}["beam-at-centre"] is True
+
+
 def test_averages_are_said(scan):
     found = center(scan / 7.0)
     assert {p.name: p.holds for p in found.priors}["counts"] is False

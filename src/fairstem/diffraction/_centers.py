@@ -90,13 +90,17 @@ def locate(
     if method not in ("auto", "edge", "reflection"):
         raise DataError(f"method={method!r}", needed="'auto', 'edge' or 'reflection'")
     total = patches.total
-    circle = find_circle(total, usable)
-    if method != "reflection" and (method == "edge" or circle.radius >= _SMALLEST_DISC):
-        start = np.array([*circle.center, circle.radius, min(1.0, 0.2 * circle.radius), 0.0, 0.0])
-        edge = fit_edge(total[None], usable, start, free=ROUND)
-        if is_disc(edge, circle) and is_filled(total, usable, edge):
-            _on_detector(edge.shared[:2], usable.shape)
-            return _from_edges(patches, usable, scan_shape, edge)
+    if method != "reflection":
+        # the outline of a wide faint shape can win over the disc; the square makes the bright disc win
+        for values in (total, total**2 / max(float(total.max()), 1e-300)):
+            circle = find_circle(values, usable)
+            if circle.radius < _SMALLEST_DISC and method != "edge":
+                continue
+            start = np.array([*circle.center, circle.radius, min(1.0, 0.2 * circle.radius), 0.0, 0.0])
+            edge = fit_edge(total[None], usable, start, free=ROUND)
+            if is_disc(edge, circle) and is_filled(total, usable, edge):
+                _on_detector(edge.shared[:2], usable.shape)
+                return _from_edges(patches, usable, scan_shape, edge)
         if method == "edge":
             raise DataError(
                 f"no disc: intensity falls by {100 * edge.contrast:.0f} % across the best circle "
@@ -263,6 +267,16 @@ def _from_reflections(patches: Patches, usable: NDArray[np.bool_], scan_shape: t
     )
 
 
+def beam_offset(total: Array, usable: NDArray[np.bool_], center: Array) -> float:
+    """Return how far the brightest region is from `center`, over its root mean square radius and a pixel."""
+    smooth = ndimage.gaussian_filter(np.where(usable, total, 0.0), 1.0)
+    labels, _ = ndimage.label(smooth > 0.5 * smooth.max())
+    region = np.argwhere(labels == labels[np.unravel_index(int(np.argmax(smooth)), smooth.shape)])
+    middle = region.mean(axis=0)
+    size = float(np.sqrt(np.mean(np.sum((region - middle) ** 2, axis=1))))
+    return float(np.hypot(*(middle - center))) / (size + 1.0)
+
+
 def geometry_priors(
     found: Geometry, patches: Patches, usable: NDArray[np.bool_], scan: Scan
 ) -> tuple[PriorCheck, ...]:
@@ -287,6 +301,14 @@ def geometry_priors(
             ),
         ]  # fmt: skip
     if found.reflection is not None:
+        away = beam_offset(patches.total, usable, found.reflection.center)
+        checks.append(
+            PriorCheck(
+                "beam-at-centre", "the brightest region lies at the centre of reflection",
+                away, 0.5, "<=", "distance between them over the region's radius",
+                "the pattern isn't symmetric, or is cut off: this centre isn't the beam's; use method='edge' or mask=",
+            )
+        )  # fmt: skip
         checks.append(
             PriorCheck(
                 "inversion", "the pattern is its own point reflection about the centre",

@@ -18,9 +18,12 @@ ROUND = (0, 1, 2, 3)
 SHAPE = (0, 1, 2, 3, 4, 5)
 _SPREAD = 0.5  # amplitudes of a patch scatter about those of the whole scan by so much of the step
 _FREE = 0.5  # and those of the sectors of one pattern about their mean
-_SMALLEST_WIDTH = 0.3  # px: the blur by the pixel itself, 1/√12
+_SMALLEST_WIDTH = 0.293  # px: the blur by the pixel itself, 1/√12, and 0.05
 _WIDTH_SD = 0.4  # of the logarithm of the width about that at the start: few electrons can't tell the blur
 _ITERATIONS = 12
+_CURVED = (
+    0.055  # per px: error of the radius over width², by curved levels and edges of other discs (simulations)
+)
 _CONVERGED = 1e-3  # squared step in standard errors
 Array = NDArray[np.float64]
 
@@ -70,8 +73,14 @@ class Edge:
 
     @property
     def radius_sd(self) -> float:
-        """Standard error of the radius in px: the larger of counting noise and scatter along the edge."""
-        return float(np.sqrt(max(self.covariance[2, 2], self.robust[2, 2])))
+        """Standard error of the radius in px: counting noise or scatter along the edge, and what the model leaves.
+
+        Curved levels beside the edge look like a moved one, by an amount that grows as the square of the width, in all
+        sectors alike: their scatter doesn't see it.
+        """
+        return float(
+            np.hypot(np.sqrt(max(self.covariance[2, 2], self.robust[2, 2])), _CURVED * self.shared[3] ** 2)
+        )
 
     @property
     def ellipse_sd(self) -> float | None:

@@ -13,6 +13,10 @@ __all__ = ["edge_sums"]
 
 _LINEAR = 4  # amplitudes per sector: step, slope inside, level outside, slope outside
 _SHARED = 6  # y, x, radius, width, two numbers of the ellipse
+_PIXEL = 1.0 / 12.0  # px²: variance of a pixel, in every direction
+_SHARPEST = 0.05  # px: blur beside the pixel's own, at least
+_FLAT = 1e-3  # a side of the pixel that is seen edge-on counts as so wide
+_FAR = 6.0  # of the blur: there the step is 1 or 0
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -30,7 +34,8 @@ def edge_sums(
     """Fit the amplitudes of every sector and return the information on the shared parameters.
 
     In sector j, at the distance t from the edge, the model is
-    ``α s(t) + α′ t s(t) + β + β′ t (1 − s(t))`` with the blurred step s. The amplitudes are solved for
+    ``α s(t) + α′ t s(t) + β + β′ t (1 − s(t))`` with the blurred step s: the mean over a square pixel of a step with
+    a Gaussian blur. The width is that of both together, in all at least 1/√12 px. The amplitudes are solved for
     (weighted least squares with a Gaussian prior) and projected out of the Jacobian of the shared parameters
     (variable projection).
 
@@ -60,8 +65,8 @@ def edge_sums(
     longest = 0
     for j in range(starts.size - 1):
         longest = max(longest, starts[j + 1] - starts[j])
-    # t, s, ds/dt and the partial derivatives of t
-    shape = np.empty((longest, 3 + _SHARED))
+    # t, s, ds/dt, ds/dwidth at fixed t, and the partial derivatives of t
+    shape = np.empty((longest, 4 + _SHARED))
     normal, inverse = np.empty((_LINEAR, _LINEAR)), np.empty((_LINEAR, _LINEAR))
     for j in range(starts.size - 1):
         first, last = starts[j], starts[j + 1]
@@ -73,7 +78,7 @@ def edge_sums(
         _shape_of_edge(part[2], part[3], shared, shape)
         _solve_amplitudes(part, shape, prior[j], precision[j], amplitudes[j], normal, inverse)
         chi_square += _project(
-            part, shape, shared[3], amplitudes[j], inverse, free, scores[j], model[first:last], information
+            part, shape, amplitudes[j], inverse, free, scores[j], model[first:last], information
         )
         for k in range(_LINEAR):
             penalty += precision[j, k] * (amplitudes[j, k] - prior[j, k]) ** 2
@@ -84,12 +89,13 @@ def edge_sums(
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _shape_of_edge(ys: Any, xs: Any, shared: NDArray[np.float64], shape: NDArray[np.float64]) -> None:
-    """Write t, s(t), ds/dt and the derivatives of t by the shared parameters for every pixel."""
+    """Write t, s(t), its derivatives and those of t by the shared parameters for every pixel."""
     cy, cx, radius, width, p, q = shared
     size = math.sqrt(p * p + q * q)
     even = math.cosh(size)
     odd = math.sinh(size) / size if size > 1e-12 else 1.0
     a, b, d = even + odd * p, odd * q, even - odd * p
+    blur = math.sqrt(max(width * width - _PIXEL, _SHARPEST**2))
     lift = width * width / (2 * radius)  # a blurred circle falls to one half a little inside its radius
     for i in range(ys.size):
         dy, dx = ys[i] - cy, xs[i] - cx
@@ -98,14 +104,37 @@ def _shape_of_edge(ys: Any, xs: Any, shared: NDArray[np.float64], shape: NDArray
         t = r + lift - radius
         ny, nx = uy / r, ux / r
         shape[i, 0] = t
-        shape[i, 1] = 0.5 * math.erfc(t / (math.sqrt(2.0) * width))
-        shape[i, 2] = -math.exp(-0.5 * (t / width) ** 2) / (math.sqrt(2 * math.pi) * width)
-        shape[i, 3] = -(ny * a + nx * b)
-        shape[i, 4] = -(ny * b + nx * d)
-        shape[i, 5] = -1.0 - lift / radius
-        shape[i, 6] = width / radius
-        shape[i, 7] = ny * dy - nx * dx
-        shape[i, 8] = ny * dx + nx * dy
+        s, fall, bend = _step(t, blur, abs(ny), abs(nx))
+        shape[i, 1], shape[i, 2], shape[i, 3] = s, fall, width * bend
+        shape[i, 4] = -(ny * a + nx * b)
+        shape[i, 5] = -(ny * b + nx * d)
+        shape[i, 6] = -1.0 - lift / radius
+        shape[i, 7] = width / radius
+        shape[i, 8] = ny * dy - nx * dx
+        shape[i, 9] = ny * dx + nx * dy
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _step(t: float, blur: float, ny: float, nx: float) -> tuple[float, float, float]:
+    """Return the mean of a blurred step over a pixel at the distance t, and its first two derivatives by t.
+
+    A square seen along the normal (ny, nx) is a trapezoid: the box of |ny| blurred by that of |nx|. The mean is the
+    second difference of the step's second integral. Half of the second derivative is that by the blur's variance.
+    """
+    wide, narrow = max(ny, nx, _FLAT), max(min(ny, nx), _FLAT)
+    outer, inner = 0.5 * (wide + narrow), 0.5 * (wide - narrow)
+    if abs(t) > outer + _FAR * blur:
+        return (1.0 if t < 0 else 0.0), 0.0, 0.0
+    s, fall, bend = 0.0, 0.0, 0.0
+    for offset, sign in ((outer, 1.0), (inner, -1.0), (-inner, -1.0), (-outer, 1.0)):
+        at = t + offset
+        below = 0.5 * math.erfc(at / (math.sqrt(2.0) * blur))
+        bell = blur * math.exp(-0.5 * (at / blur) ** 2) / math.sqrt(2 * math.pi)
+        s += sign * 0.5 * ((at * at + blur * blur) * below - at * bell)
+        fall += sign * (at * below - bell)
+        bend += sign * below
+    area = wide * narrow
+    return s / area, fall / area, bend / area
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -152,7 +181,6 @@ def _solve_amplitudes(
 def _project(
     part: Any,
     shape: NDArray[np.float64],
-    width: float,
     solved: Any,
     inverse: NDArray[np.float64],
     free: NDArray[np.int64],
@@ -177,9 +205,9 @@ def _project(
         height = solved[0] + (solved[1] - solved[3]) * t
         along = height * fall + solved[1] * s + solved[3] * (1 - s)
         for k in range(kinds):
-            slopes[k] = shape[i, 3 + free[k]] * along
+            slopes[k] = shape[i, 4 + free[k]] * along
             if free[k] == 3:
-                slopes[k] -= height * fall * t / width
+                slopes[k] += height * shape[i, 3]
             score[free[k]] += w * slopes[k] * rest
             for m in range(_LINEAR):
                 cross[m, k] += w * slopes[k] * column[m]
