@@ -107,8 +107,8 @@ def symmetry(
     which costs 10⁻³ on SrTiO3 (half a pixel would cost 10⁻²). There, standard errors follow the noise of every
     fifth pixel.
 
-    Cost: one pass; per 10⁴ patterns of 128 × 128 on one core ≈ 0.2 s for C2 and each mirror of the grid, 0.4 s for
-    C4, 1 s for other mirrors, 2 s for C3 or C6. A search multiplies it by (4 `shift_px` + 1)². Memory: `budget`.
+    Cost: one pass; per 10⁴ patterns of 128 × 128 on one core ≈ 0.2 s for C2, C4 and each mirror of the grid, 0.8 s
+    for other mirrors, 1.4 s for C3 or C6. A search multiplies it by (4 `shift_px` + 1)². Memory: `budget`.
 
     The parameter that matters is the centre: half a pixel costs 0.1 of γ where patterns have fine detail. Then the
     mask: leave out what is far from the discs, it only adds noise.

@@ -60,12 +60,13 @@ def _pairs(work: Floats32, first: Ints, second: Ints, out: Floats) -> None:
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator, unused-ignore]
-def _quads(work: Floats32, four: Ints, out: Floats) -> None:
+def _quads(work: Floats32, four: tuple[Ints, Ints, Ints, Ints], out: Floats) -> None:
     """Take the sums over the pairs (a, b), (b, c), (c, d), (d, a) and their triples from each four once."""
+    first, second, third, fourth = four
     s1 = p1 = s2 = sp = s3 = abc = 0.0
-    for k in range(four.shape[1]):
-        a, b = np.float64(work[_place(four[0, k])]), np.float64(work[_place(four[1, k])])
-        c, d = np.float64(work[_place(four[2, k])]), np.float64(work[_place(four[3, k])])
+    for k in range(first.size):
+        a, b = np.float64(work[_place(first[k])]), np.float64(work[_place(second[k])])
+        c, d = np.float64(work[_place(third[k])]), np.float64(work[_place(fourth[k])])
         ac, bd = a + c, b + d
         squares_ac, squares_bd = a * a + c * c, b * b + d * d
         s1 += ac + bd
@@ -182,7 +183,7 @@ def correlate(
             out = sums[n, o]
             i, j = quad_ends[o], quad_ends[o + 1]
             if i < j:
-                _quads(work, quad[:, i:j], out)
+                _quads(work, (quad[0, i:j], quad[1, i:j], quad[2, i:j], quad[3, i:j]), out)
                 continue
             i, j = pair_ends[o], pair_ends[o + 1]
             _pairs(work, pair[0, i:j], pair[1, i:j], out)
