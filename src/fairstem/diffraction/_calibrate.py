@@ -90,7 +90,10 @@ def calibrate(
     Notes
     -----
     Standard errors follow the scatter of the data about the model, not counting statistics; only the thresholds
-    for bad pixels take the values as counts, or as multiples of their own scatter.
+    for bad pixels take the values as counts, or as multiples of their own scatter. The error of the radius contains
+    0.055 px⁻¹ times the blur squared for what the model leaves. In simulations of distorted thin crystals (radius
+    20 px, blur 0.3 px) the angle per pixel has a bias of -0.02 to -0.04 %, and its standard error covers 62-75 % of the
+    errors at 6·10⁶ electrons in all, but only 35-62 % at 6·10⁵: few electrons in a patch make the error bar too small.
 
     Cost: one pass over the data (about 0.5 ns per value), and about a second for the fits. Memory: one block and
     at most 100 sums of patterns, within the budget.
