@@ -129,7 +129,7 @@ def test_page_on_denoising_lists_every_prior_check_with_its_threshold():
 def test_page_on_diffraction_lists_every_prior_check_with_its_threshold():
     page = (ROOT / "docs" / "diffraction.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `([a-z-]+)` \| .* \| (≤|≥) ([0-9.]+) \|$", page, re.MULTILINE)
-    patterns = simulate.thin_scan("SrTiO3", (4, 4), detector=(25, 25), mrad_per_px=2.4).counts(2000, 1)
+    patterns = simulate.thin_scan("SrTiO3", (16, 16), detector=(25, 25), mrad_per_px=2.4).counts(2000, 1)
     made = diffraction.symmetry(patterns).priors
     known = {(check.name, {"<=": "≤", ">=": "≥"}[check.rule], check.threshold) for check in made}
     assert {(name, rule, float(value)) for name, rule, value in listed} == known
