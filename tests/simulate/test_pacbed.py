@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from fairstem.errors import DataError, DataWarning, FileFormatError, MissingDependencyError
+from fairstem.signals.electrons import wavelength_nm
 from fairstem.simulate import Diffuse, PacbedTable, Structure, crystal, pacbed_table
 from fairstem.simulate.potentials import complex_phase, layers, projected_phase, transmission
-from fairstem.simulate.scattering import lorentz_factor, scattering_factor, wavelength_nm
+from fairstem.simulate.scattering import lorentz_factor, scattering_factor
 
 SRTIO3 = crystal("SrTiO3")
 

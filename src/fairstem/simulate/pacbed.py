@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from fairstem.errors import DataError
+from fairstem.signals.electrons import wavelength_nm
 from fairstem.simulate._pacbed_store import through_cache
 from fairstem.simulate._pacbed_table import Diffuse, PacbedTable
 from fairstem.simulate.plane_waves import band_limit_mrad, beams, directions, plane_waves
-from fairstem.simulate.scattering import wavelength_nm
 from fairstem.simulate.structures import Structure, crystal
 
 __all__ = ["Diffuse", "PacbedTable", "pacbed_table"]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fairstem.compute import track
 from fairstem.errors import DataError
+from fairstem.signals.electrons import wavelength_nm
 from fairstem.simulate.potentials import Layer, complex_phase, layers, sampled_phase
-from fairstem.simulate.scattering import wavelength_nm
 from fairstem.simulate.structures import Structure
 
 __all__ = ["Directions", "PlaneWaves", "band_limit_mrad", "beams", "directions", "plane_waves"]

@@ -9,7 +9,8 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from fairstem.errors import DataError
-from fairstem.simulate.scattering import lorentz_factor, scattering_factor, wavelength_nm
+from fairstem.signals.electrons import wavelength_nm
+from fairstem.simulate.scattering import lorentz_factor, scattering_factor
 from fairstem.simulate.structures import Structure
 
 __all__ = ["Layer", "layers", "projected_phase", "sampled_phase", "transmission"]

@@ -1,8 +1,7 @@
-"""Electrons and atoms: wavelength, interaction, and the scattering factors of the elements."""
+"""Electrons and atoms: their interaction, and the scattering factors of the elements."""
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from typing import cast
 
@@ -10,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairstem.errors import DataError, MissingDependencyError
+from fairstem.signals.electrons import wavelength_nm
 from fairstem.simulate._crystals import SYMBOLS
 
-__all__ = ["lorentz_factor", "scattering_factor", "wavelength_nm"]
+__all__ = ["lorentz_factor", "scattering_factor"]
 
 Parameters = tuple[tuple[float, ...], tuple[float, ...]]
 
 _REST_KEV = 510.99895  # m c² of the electron
-_HC_KEV_NM = 1.239841984  # h c
 
 # a (Å) and b (Å²) of f(g) = sum a (2 + b g²) / (1 + b g²)², for the elements of the crystals known by name
 _LOBATO: dict[str, Parameters] = {
@@ -54,30 +53,6 @@ _LOBATO: dict[str, Parameters] = {
         (5.52231093211402, 1.38007223007196, 0.162229237655945, 0.00901814890416575, 0.00037927766747767),
     ),
 }
-
-
-def wavelength_nm(energy_kev: float) -> float:
-    """Return the wavelength of electrons of `energy_kev` keV in nm (relativistic).
-
-    Raises
-    ------
-    DataError
-        The energy isn't a positive number, or absurd (below 1 or above 3000 keV: given in eV?).
-
-    Examples
-    --------
-    >>> round(1000 * wavelength_nm(200), 3)  # pm
-    2.508
-    """
-    try:
-        energy = float(energy_kev)
-    except (TypeError, ValueError):
-        energy = math.nan
-    if not 1 <= energy <= 3000:
-        raise DataError(
-            f"energy_kev={energy_kev!r}", needed="an energy between 1 and 3000 keV", todo="divide eV by 1000"
-        )
-    return _HC_KEV_NM / math.sqrt(energy * (2 * _REST_KEV + energy))
 
 
 def lorentz_factor(energy_kev: float) -> float:
