@@ -170,3 +170,12 @@ def test_single_pattern_and_non_square():
     found = calibrate(one, SEMIANGLE)
     assert found.center == pytest.approx((27.2, 40.9), abs=0.12)
     assert found.mrad_per_px == pytest.approx(SEMIANGLE / 18, rel=0.01)
+
+
+def test_descan_is_only_what_is_significant():
+    still = [calibrate(phantoms.scan((12, 12), dose=3000, seed=seed)) for seed in range(4)]
+    assert sum(bool(one.descan.any()) for one in still) <= 1
+    assert all(np.all(one.descan_sd > 0) for one in still)
+    truth = ((0.1, 0.0), (0.0, 0.1))
+    moved = calibrate(phantoms.scan((12, 12), dose=3000, descan=truth, seed=1))
+    np.testing.assert_allclose(moved.descan, truth, atol=0.04)

@@ -72,7 +72,7 @@ def calibrate(
     Calibration
         ``mrad_per_px`` is None where neither semi-angle nor lattice was given. ``hot_pixels`` holds hot and dead
         pixels and those that `mask` or NaN exclude; None when there are none. ``ellipse`` differs from the
-        identity only where chance would do so once in a thousand.
+        identity only where chance would do so once in a thousand, ``descan`` from 0 once in a hundred.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def calibrate(
         measured = radius * scale
     return Calibration(
         (float(found.plane.center[0]), float(found.plane.center[1])),
-        found.plane.descan,
+        found.plane.significant_descan,
         (float(found.center_sd[0]), float(found.center_sd[1])),
         scale,
         scale_sd,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Plane", "fit_plane"]
 
+_SEEN = 9.21  # chi-square of the two components of a slope that 1 % of scans without descan exceed
 _TUKEY = 4.685  # 95 % efficient for Gaussian errors
 _ROUNDS = 30
 Array = NDArray[np.float64]
@@ -39,6 +40,14 @@ class Plane:
     middle: Array
     scatter: float
     outliers: float
+
+    @property
+    def significant_descan(self) -> Array:
+        """`descan` with 0 where the centre doesn't move along an axis of the scan by more than chance would have it."""
+        known = np.where(self.descan_sd > 0, self.descan_sd, np.inf)
+        size = ((self.descan / known) ** 2).sum(axis=0)
+        out: Array = np.where(size > _SEEN, self.descan, 0.0)
+        return out
 
     def __call__(self, at: Array) -> Array:
         """Return the centres ``(2, ...)`` at scan positions ``(2, ...)``."""
