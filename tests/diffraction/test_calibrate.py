@@ -179,3 +179,14 @@ def test_descan_is_only_what_is_significant():
     truth = ((0.1, 0.0), (0.0, 0.1))
     moved = calibrate(phantoms.scan((12, 12), dose=3000, descan=truth, seed=1))
     np.testing.assert_allclose(moved.descan, truth, atol=0.04)
+
+
+def test_a_counter_of_few_bits_is_seen_to_saturate():
+    bright = phantoms.scan((4, 4), dose=1e5, seed=1)
+    assert bright.max() > 70
+
+    def check(data):
+        return next(p for p in calibrate(data).priors if p.name == "not-saturated")
+
+    assert check(bright).holds
+    assert not check(np.minimum(bright, np.uint16(63))).holds  # a counter of 6 bits

@@ -18,6 +18,7 @@ from fairstem.diffraction._sums import Patches, merged
 from fairstem.errors import CalibrationError, DataError
 from fairstem.priors import PriorCheck
 from fairstem.signals.counting import judge_counts
+from fairstem.signals.image_check import find_saturation
 
 __all__ = ["Geometry", "Method", "geometry_priors", "locate"]
 
@@ -324,7 +325,12 @@ def geometry_priors(
                 "use center(scan).positions, pattern by pattern",
             )
         )  # fmt: skip
-    checks += [_beam_stop(found, patches, usable), _saturation(patches, scan.opened.name), _counts(scan)]
+    few = sample_patterns(scan, 6)
+    checks += [
+        _beam_stop(found, patches, usable),
+        _saturation(patches, few[:, usable], scan.opened.name),
+        _counts(few),
+    ]
     return tuple(checks)
 
 
@@ -345,18 +351,21 @@ def _beam_stop(found: Geometry, patches: Patches, usable: NDArray[np.bool_]) -> 
     )  # fmt: skip
 
 
-def _saturation(patches: Patches, name: str) -> PriorCheck:
-    """Values at the largest number of their type are cut off."""
-    values = float(patches.numbers.sum()) * patches.not_finite.size
+def _saturation(patches: Patches, looked_at: NDArray[Any], name: str) -> PriorCheck:
+    """Values at the largest number of their type, or piled up at their largest, are cut off."""
+    share = patches.clipped / (float(patches.numbers.sum()) * patches.not_finite.size)
+    # counters of 1, 6 or 12 bits are stored in larger types
+    piled = find_saturation(looked_at[np.isfinite(looked_at)])
     return PriorCheck(
-        "not-saturated", f"no value of {name} is cut off", patches.clipped / values, 1e-5, "<=",
-        "fraction of the values at the largest number of the data type", "less beam, or a shorter exposure",
+        "not-saturated", f"no value of {name} is cut off", max(share, piled[0] if piled else 0.0), 1e-5, "<=",
+        "fraction of the values at the largest number of the data type, or piled up at the largest of all",
+        "less beam, or a shorter exposure",
     )  # fmt: skip
 
 
-def _counts(scan: Scan) -> PriorCheck:
+def _counts(looked_at: NDArray[Any]) -> PriorCheck:
     """Counted electrons; the fits don't need them, who reads the result may."""
-    counted = judge_counts(sample_patterns(scan, 6)).kind == "counts"
+    counted = judge_counts(looked_at).kind == "counts"
     return PriorCheck(
         "counts", "the values are counted electrons", float(counted), 1.0, ">=", "1 for whole numbers, else 0",
         "averages or scaled values: errors follow the scatter about the model; pass gain= where doses matter",
