@@ -1,3 +1,8 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,3 +50,11 @@ def test_what_is_formatted_parses_back_to_three_digits(size):
 def test_this_machine_answers_or_says_nothing():
     for answer in (memory.available_bytes(), memory.peak_process_bytes()):
         assert answer is None or answer > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc on this system")
+def test_peak_is_that_of_the_process_and_not_of_its_parent():
+    held = np.ones(40_000_000)  # 320 MB here
+    code = "from fairstem.compute.memory import peak_process_bytes; print(peak_process_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert held.nbytes > 2 * int(done.stdout)

@@ -171,13 +171,14 @@ def test_small_files_are_read_and_large_ones_opened(tmp_path, monkeypatch, count
 
 
 MEASURE = """
-import resource, sys, warnings
+import sys, warnings
 warnings.simplefilter("ignore")
+from fairstem.compute.memory import peak_process_bytes
 from fairstem.signals import describe
 from fairstem.signals.opening import load_to_look
 (signal,) = load_to_look(sys.argv[1], warn=False)
 values = describe(signal, sample=True)["values"]["mean"]
-print(signal.data.nbytes / 1e6, values, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(signal.data.nbytes / 1e6, values, peak_process_bytes() / 1e6)
 """
 
 
