@@ -7,10 +7,10 @@ import pytest
 from tests.diffraction.test_symmetry import discs, noisy, prior, quiet
 
 from fairstem.diffraction import Calibration
-from fairstem.diffraction._correlation import Correlator
-from fairstem.diffraction._operations import parse_operations
-from fairstem.diffraction._pairing import pair_pixels
-from fairstem.diffraction._symmetry_statistics import correlations
+from fairstem.diffraction._pairs.correlation import Correlator
+from fairstem.diffraction._pairs.operations import parse_operations
+from fairstem.diffraction._pairs.pairing import pair_pixels
+from fairstem.diffraction._pairs.statistics import correlations
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from tests.diffraction.scans import moving_disc
 
 from fairstem.diffraction import Calibration, virtual_image, virtual_images
-from fairstem.diffraction._detectors import bad_pixels_shared, ring
+from fairstem.diffraction._sums.detectors import bad_pixels_shared, ring
 from fairstem.errors import CalibrationError, DataError, DataTypeError, DataWarning
 
 

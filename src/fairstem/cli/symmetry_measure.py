@@ -96,7 +96,7 @@ def _calibrated(signal: Any, asked: Mapping[str, Any], memory: Mapping[str, Any]
     """Measure the geometry; the angle per pixel is the given one, the measured one, the file's, in this order."""
     from fairstem import diffraction
     from fairstem.diffraction._geometry import geometry_of
-    from fairstem.diffraction._operations import parse_operations
+    from fairstem.diffraction._pairs.operations import parse_operations
     from fairstem.diffraction._scan import open_scan
 
     given = {n: asked[n] for n in ("semiangle_mrad", "lattice_nm", "energy_kev") if n in asked}

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairstem.diffraction._center import PATCHES, usable_with_warning
-from fairstem.diffraction._centers import Geometry, Method, geometry_priors, locate
-from fairstem.diffraction._disc_lattice import DiscLattice, find_lattice
+from fairstem.diffraction._discs.centers import Geometry, Method, geometry_priors, locate
+from fairstem.diffraction._discs.hot_pixels import bad_pixels
+from fairstem.diffraction._discs.lattice import DiscLattice, find_lattice
+from fairstem.diffraction._discs.patches import Patches, grid_of, patch_sums, scan_shape_2d
 from fairstem.diffraction._geometry import Calibration
-from fairstem.diffraction._hot_pixels import bad_pixels
 from fairstem.diffraction._scan import Scan, open_scan
-from fairstem.diffraction._sums import Patches, grid_of, patch_sums, scan_shape_2d
 from fairstem.errors import CalibrationError
 from fairstem.priors import PriorCheck
 from fairstem.signals.electrons import beam_energy_kev, wavelength_nm

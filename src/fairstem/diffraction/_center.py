@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstem.diffraction._centers import (
+from fairstem.diffraction._discs.centers import (
     Geometry,
     Method,
     check_shape,
@@ -18,10 +18,7 @@ from fairstem.diffraction._centers import (
     locate,
     patch_center,
 )
-from fairstem.diffraction._planes import fit_plane
-from fairstem.diffraction._reflection import reflect
-from fairstem.diffraction._scan import Scan, open_scan
-from fairstem.diffraction._sums import (
+from fairstem.diffraction._discs.patches import (
     Patches,
     finished_patches,
     grid_of,
@@ -29,6 +26,9 @@ from fairstem.diffraction._sums import (
     scan_shape_2d,
     usable_pixels,
 )
+from fairstem.diffraction._discs.planes import fit_plane
+from fairstem.diffraction._discs.reflection import reflect
+from fairstem.diffraction._scan import Scan, open_scan
 from fairstem.errors import DataError, DataWarning
 from fairstem.priors import PriorCheck
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from fairstem.compute.plans import Slices
 from fairstem.compute.summaries import summarise
 from fairstem.diffraction._com import Noise, angle_unit, gain_of, scan_step_nm, warn_of_empty
-from fairstem.diffraction._deflection import CenterOfMass, turned_errors
-from fairstem.diffraction._detectors import Detector, Moving, disc_radius, resolve, warn_if_cut
+from fairstem.diffraction._field.deflection import CenterOfMass, turned_errors
 from fairstem.diffraction._geometry import Calibration, geometry_of
-from fairstem.diffraction._pattern_sums import pattern_sums
 from fairstem.diffraction._scan import Scan, open_scan
+from fairstem.diffraction._sums.detectors import Detector, Moving, disc_radius, resolve, warn_if_cut
+from fairstem.diffraction._sums.kernels import pattern_sums
 from fairstem.errors import DataError
 from fairstem.signals.electrons import beam_energy_kev
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from fairstem.compute import Reduction, parse_bytes, reduce
 from fairstem.compute.plans import Slices
-from fairstem.diffraction._detectors import mended
+from fairstem.diffraction._cells.unit_cells import UnitCells
 from fairstem.diffraction._geometry import Calibration, geometry_of
-from fairstem.diffraction._pattern_sums import add_counts, add_shifted, add_weighted, kernel_ready
-from fairstem.diffraction._regions import PARTS, parts_of, region_of, same_parts, whole_cells
 from fairstem.diffraction._scan import Scan, open_scan
-from fairstem.diffraction._unit_cells import UnitCells
+from fairstem.diffraction._sums.detectors import mended
+from fairstem.diffraction._sums.kernels import add_counts, add_shifted, add_weighted, kernel_ready
+from fairstem.diffraction._sums.regions import PARTS, parts_of, region_of, same_parts, whole_cells
 from fairstem.errors import DataError, DataTypeError, DataWarning
 from fairstem.priors import PriorCheck
 from fairstem.signals.axes import Axis

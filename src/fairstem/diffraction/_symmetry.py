@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstem.diffraction._correlation import Correlator, Maps, correlate_scan
 from fairstem.diffraction._geometry import Calibration, geometry_of
-from fairstem.diffraction._operations import Operation, parse_operations
+from fairstem.diffraction._pairs.correlation import Correlator, Maps, correlate_scan
+from fairstem.diffraction._pairs.maps import SymmetryMaps
+from fairstem.diffraction._pairs.operations import Operation, parse_operations
+from fairstem.diffraction._pairs.priors import check_priors
 from fairstem.diffraction._scan import Scan, electrons_per_unit, open_scan
-from fairstem.diffraction._symmetry_maps import SymmetryMaps
-from fairstem.diffraction._symmetry_priors import check_priors
 from fairstem.errors import CalibrationError, DataError, DataTypeError
 from fairstem.priors import PriorCheck
 from fairstem.signals.axes import Axis

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from fairstem.compute.plans import Slices
 from fairstem.compute.summaries import summarise
-from fairstem.diffraction._detectors import Detector, Moving, bad_pixels_shared, resolve, warn_if_cut
 from fairstem.diffraction._geometry import Calibration, geometry_of
-from fairstem.diffraction._pattern_sums import pattern_sums
 from fairstem.diffraction._scan import Scan, open_scan
+from fairstem.diffraction._sums.detectors import Detector, Moving, bad_pixels_shared, resolve, warn_if_cut
+from fairstem.diffraction._sums.kernels import pattern_sums
 from fairstem.errors import DataError, DataTypeError
 from fairstem.signals.provenance import Step
 

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from fairstem.diffraction._operations import Operation, Placed, turn
+from fairstem.diffraction._pairs.operations import Operation, Placed, turn
 
 __all__ = ["Pairing", "pair_pixels"]
 

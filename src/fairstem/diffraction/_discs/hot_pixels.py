@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fairstem.diffraction._sums import Patches
+from fairstem.diffraction._discs.patches import Patches
 
 __all__ = ["bad_pixels"]
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from fairstem.compute import BlockPlan, map_threads, stream, track
 from fairstem.diffraction._geometry import Calibration
-from fairstem.diffraction._operations import Operation
-from fairstem.diffraction._pairing import Pairing, pair_pixels
+from fairstem.diffraction._pairs.kernels import CHUNK, SUMS, correlate
+from fairstem.diffraction._pairs.operations import Operation
+from fairstem.diffraction._pairs.pairing import Pairing, pair_pixels
+from fairstem.diffraction._pairs.statistics import Correlations, correlations
 from fairstem.diffraction._scan import Scan
-from fairstem.diffraction._symmetry_kernels import CHUNK, SUMS, correlate
-from fairstem.diffraction._symmetry_statistics import Correlations, correlations
 from fairstem.errors import DataError
 
 __all__ = ["Correlator", "Maps", "correlate_scan"]

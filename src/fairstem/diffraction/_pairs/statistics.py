@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstem.diffraction._pairing import Pairing
+from fairstem.diffraction._pairs.pairing import Pairing
 
 __all__ = ["Correlations", "correlations"]
 

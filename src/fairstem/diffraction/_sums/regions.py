@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from fairstem.compute.plans import Slices
 from fairstem.compute.summaries import summarise
-from fairstem.diffraction._detectors import Detector, Moving
+from fairstem.diffraction._cells.lattice import ScanLattice, find_lattice
+from fairstem.diffraction._cells.unit_cells import UnitCells, cells_on_lattice
 from fairstem.diffraction._geometry import Calibration
-from fairstem.diffraction._pattern_sums import pattern_sums
 from fairstem.diffraction._scan import Scan, sample_patterns
-from fairstem.diffraction._scan_lattice import ScanLattice, find_lattice
-from fairstem.diffraction._unit_cells import UnitCells, cells_on_lattice
+from fairstem.diffraction._sums.detectors import Detector, Moving
+from fairstem.diffraction._sums.kernels import pattern_sums
 from fairstem.errors import DataError, DataTypeError
 from fairstem.priors import PriorCheck
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstem.diffraction._scan_lattice import ScanLattice, find_lattice
+from fairstem.diffraction._cells.lattice import ScanLattice, find_lattice
 from fairstem.errors import DataError, DataTypeError
 from fairstem.priors import PriorCheck
 from fairstem.signals import open_data

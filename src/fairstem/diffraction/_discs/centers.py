@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fairstem.diffraction._discs import Circle, find_circle
-from fairstem.diffraction._edge import CENTER, ROUND, SHAPE, Edge, fit_edge
-from fairstem.diffraction._planes import Plane, fit_plane
-from fairstem.diffraction._reflection import Reflection, reflect
+from fairstem.diffraction._discs.circles import Circle, find_circle
+from fairstem.diffraction._discs.edge import CENTER, ROUND, SHAPE, Edge, fit_edge
+from fairstem.diffraction._discs.patches import Patches, merged
+from fairstem.diffraction._discs.planes import Plane, fit_plane
+from fairstem.diffraction._discs.reflection import Reflection, reflect
 from fairstem.diffraction._scan import Scan, sample_patterns
-from fairstem.diffraction._sums import Patches, merged
 from fairstem.errors import CalibrationError, DataError
 from fairstem.priors import PriorCheck
 from fairstem.signals.counting import judge_counts

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from fairstem.diffraction._correlation import Maps
+from fairstem.diffraction._pairs.correlation import Maps
 from fairstem.errors import DataWarning
 from fairstem.priors import PriorCheck
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstem.diffraction._edge_kernels import edge_sums
+from fairstem.diffraction._discs.kernels import edge_sums
 
 __all__ = ["CENTER", "ROUND", "SHAPE", "Edge", "Ring", "fit_edge", "near_edge", "round_matrix"]
 

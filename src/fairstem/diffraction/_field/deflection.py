@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from fairstem.diffraction._rotation import ScanRotation, find_rotation
+from fairstem.diffraction._field.rotation import ScanRotation, find_rotation
 from fairstem.errors import CalibrationError, DataError
 from fairstem.priors import PriorCheck
 from fairstem.signals.electrons import wavelength_nm

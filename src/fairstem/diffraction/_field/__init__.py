@@ -1,0 +1,1 @@
+"""The field that deflects the beam: its derivatives, integral, and the rotation between scan and detector."""

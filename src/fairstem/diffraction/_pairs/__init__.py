@@ -1,0 +1,1 @@
+"""Pixels that a symmetry operation ties together: operations, pairs, sums over them, and what follows from the sums."""
