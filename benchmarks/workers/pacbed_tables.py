@@ -58,11 +58,20 @@ def main(wanted, max_angle_mrad, max_nm, *paths):
     made(max_angle_mrad=3.0, max_thickness_nm=2.0, max_tilt_mrad=1.0)  # compiles
     thermal, seconds = made(**size)
     out = {"cpu_s": seconds, "pattern_ms": per_pattern(thermal, float(max_nm))}
-    size |= {"thermal": False, "mrad_per_px": float(np.mean(coarse[0]["mrad_per_px"]))}
-    same, finer = made(**size)[0], made(gpts=int(fine[0]["points"]), **size)[0]
+    size["thermal"] = False
+    tables = {}
+
+    def compared(reference, **options):
+        # the pixel of a scan follows from the area it needs, which grows with the thickness
+        px = float(np.mean(reference["mrad_per_px"]))
+        key = (px, *options.values())
+        if key not in tables:
+            tables[key] = made(mrad_per_px=px, **options, **size)[0]
+        return difference(tables[key], reference)
+
     out["rows"] = [
         {"thickness_nm": float(low["thickness_nm"]), "tilt_mrad": float(low["tilt_mrad"])}
-        | {"same": difference(same, low), "finer": difference(finer, high)}
+        | {"same": compared(low), "finer": compared(high, gpts=int(high["points"]))}
         | {"abtem_cpu_s": float(low["cpu_s"]), "abtem_fine_cpu_s": float(high["cpu_s"])}
         for low, high in zip(coarse, fine, strict=True)
     ]
